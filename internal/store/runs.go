@@ -1,0 +1,350 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/store/kv"
+)
+
+// RunKey identifies a DagRun.
+type RunKey struct {
+	DagID airflow.DagID
+	RunID airflow.RunID
+}
+
+// String returns dag/run.
+func (k RunKey) String() string { return string(k.DagID) + "/" + string(k.RunID) }
+
+func infoKey(k RunKey) kv.Key { return kv.Key{PK: runPK(k), SK: skInfo} }
+func metaKey(k RunKey) kv.Key { return kv.Key{PK: runPK(k), SK: skMeta} }
+
+// activePK lists the unfinished runs. One partition suffices: it changes twice per run.
+var activePK = joinKey("ACTIVE", kindRun)
+
+func runsOfDAG(dag airflow.DagID) string { return joinKey("RUNS", string(dag)) }
+
+// runIndex lists a run under its DAG by run_after, and among the unfinished.
+func runIndex(r airflow.DagRun) map[kv.IndexName]kv.Key {
+	ix := map[kv.IndexName]kv.Key{
+		kv.GSI1: {PK: runsOfDAG(r.DagID), SK: joinKey(sortableTime(r.RunAfter), string(r.RunID))},
+	}
+	if !r.State.Finished() {
+		ix[kv.GSI2] = kv.Key{PK: activePK, SK: joinKey(string(r.DagID), string(r.RunID))}
+	}
+	return ix
+}
+
+func runKeyOf(r airflow.DagRun) RunKey { return RunKey{r.DagID, r.RunID} }
+
+type logicalDateDoc struct {
+	RunID airflow.RunID `json:"run_id"`
+}
+
+// CreateRun creates a run: its INFO item, after reserving its logical date if it
+// has one. A run with the same id, or another run of the same logical date, is
+// ErrAlreadyExists. Repeating a call that was cut short completes it.
+func (s *Store) CreateRun(ctx context.Context, r airflow.DagRun) error {
+	if r.LogicalDate != nil {
+		key := kv.Key{PK: runLDPK(r.DagID, *r.LogicalDate), SK: skMeta}
+		err := s.kv.Write(ctx, kv.Put(entity(key, marshal(logicalDateDoc{r.RunID}), nil), kv.NotExists()))
+		if it, failed := failedItem(err); failed && it != nil {
+			var ld logicalDateDoc
+			if err := decode(*it, &ld); err != nil {
+				return err
+			}
+			if ld.RunID != r.RunID {
+				return fmt.Errorf("%w: DAG %q has a run of logical date %s: %q", airflow.ErrAlreadyExists, r.DagID, r.LogicalDate.Format(time.RFC3339Nano), ld.RunID)
+			}
+		} else if err != nil {
+			return translate(err)
+		}
+	}
+	err := s.kv.Write(ctx, kv.Put(versioned(infoKey(runKeyOf(r)), marshal(r), 1, runIndex(r)), kv.NotExists()))
+	if errors.Is(err, kv.ErrConditionFailed) {
+		return fmt.Errorf("%w: run %s", airflow.ErrAlreadyExists, runKeyOf(r))
+	}
+	return translate(err)
+}
+
+// RunOfLogicalDate returns the id of the run that holds a logical date, or ErrNotFound.
+func (s *Store) RunOfLogicalDate(ctx context.Context, dag airflow.DagID, logicalDate time.Time) (airflow.RunID, error) {
+	var ld logicalDateDoc
+	_, err := s.getDoc(ctx, kv.Key{PK: runLDPK(dag, logicalDate), SK: skMeta}, &ld)
+	return ld.RunID, err
+}
+
+// GetRun returns a run, or ErrNotFound.
+func (s *Store) GetRun(ctx context.Context, k RunKey) (airflow.DagRun, error) {
+	var r airflow.DagRun
+	_, err := s.getDoc(ctx, infoKey(k), &r)
+	return r, err
+}
+
+// UpdateRun changes a run's INFO item; see update for conflicts. Identity and
+// run_after must not change.
+func (s *Store) UpdateRun(ctx context.Context, k RunKey, change func(*airflow.DagRun) error) (airflow.DagRun, error) {
+	return update(ctx, s, infoKey(k), runIndex, change)
+}
+
+// ListRuns lists the runs of a DAG by run_after. From and To of o are texts made
+// by RunsFrom and RunsUntil.
+func (s *Store) ListRuns(ctx context.Context, dag airflow.DagID, o ListOptions) ([]airflow.DagRun, string, error) {
+	return listIndex(ctx, s, kv.GSI1, runsOfDAG(dag), o, docReader[airflow.DagRun])
+}
+
+// RunsFrom is the lower bound of a list of runs with run_after >= t.
+func RunsFrom(t time.Time) string { return sortableTime(t) }
+
+// RunsUntil is the upper bound of a list of runs with run_after <= t.
+func RunsUntil(t time.Time) string { return afterPrefix(sortableTime(t)) }
+
+// ListActiveRuns lists the unfinished runs of all DAGs, or of one (dag != "").
+func (s *Store) ListActiveRuns(ctx context.Context, dag airflow.DagID) ([]airflow.DagRun, error) {
+	o := ListOptions{}
+	if dag != "" {
+		p := joinKey(string(dag)) + "#"
+		o.From, o.To = p, afterPrefix(p)
+	}
+	runs, _, err := listIndex(ctx, s, kv.GSI2, activePK, o, docReader[airflow.DagRun])
+	return runs, err
+}
+
+// RunState is a run's scheduling state as the core encoded it.
+type RunState struct {
+	// Version counts the committed steps; 0 means that no step was committed yet.
+	Version int64
+	Header  []byte
+	// Chunks hold the task instances, in order. Of a small run they live inside META.
+	Chunks [][]byte
+}
+
+// inlineBytes bounds META so that a small run stays one item; beyond it chunks
+// become items of their own.
+const inlineBytes = 6 << 10
+
+// LoadRunState returns a run's state. A run without one (no step was committed
+// yet) has Version 0 and no error.
+func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
+	it, err := s.kv.Get(ctx, metaKey(k), true)
+	if errors.Is(err, kv.ErrNotFound) {
+		return RunState{}, nil
+	}
+	if err != nil {
+		return RunState{}, translate(err)
+	}
+	if err := checkFormat(it); err != nil {
+		return RunState{}, err
+	}
+	st := RunState{Version: it.Int(attrVersion)}
+	n := int(it.Int(attrChunks))
+	if n == 0 {
+		st.Header, st.Chunks, err = splitInline(it.Bytes(attrDoc))
+		if err != nil {
+			return RunState{}, fmt.Errorf("%w: %v: %w", kv.ErrCorrupt, it.Key, err)
+		}
+		return st, nil
+	}
+	st.Header = it.Bytes(attrDoc)
+	keys := make([]kv.Key, n)
+	for i := range keys {
+		keys[i] = kv.Key{PK: runPK(k), SK: chunkSK(i)}
+	}
+	items, err := s.kv.BatchGet(ctx, keys, true)
+	if err != nil {
+		return RunState{}, translate(err)
+	}
+	st.Chunks = make([][]byte, n)
+	for i, key := range keys {
+		c, ok := items[key]
+		if !ok {
+			return RunState{}, fmt.Errorf("%w: chunk %v is missing", kv.ErrCorrupt, key)
+		}
+		st.Chunks[i] = c.Bytes(attrDoc)
+	}
+	// META and chunks are written in one transaction, but read one after the
+	// other: a step in between shows in META's version.
+	again, err := s.kv.Get(ctx, metaKey(k), true)
+	if err != nil {
+		return RunState{}, translate(err)
+	}
+	if again.Int(attrVersion) != st.Version {
+		return s.LoadRunState(ctx, k)
+	}
+	return st, nil
+}
+
+// CommitRunState writes a step: the header and the chunks whose index is in
+// dirty, if the run is still at version base. ErrConflict means that somebody
+// else committed a step: load and decide again. chunks holds all chunks; those
+// not dirty may be nil once the run is wide. A repeated call with the same
+// content succeeds if the first one was applied.
+func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header []byte, chunks [][]byte, dirty []int) (int64, error) {
+	cond := kv.Eq(attrVersion, kv.Int(base))
+	if base == 0 {
+		cond = kv.NotExists()
+	}
+	meta := versioned(metaKey(k), nil, base+1, nil)
+	total := len(header)
+	for _, c := range chunks {
+		total += len(c)
+	}
+	if total <= inlineBytes && noneNil(chunks) {
+		doc := joinInline(header, chunks)
+		meta.Attrs[attrDoc] = kv.Bytes(doc)
+		return committed(s.kv.Write(ctx, kv.Put(meta, cond)), meta)
+	}
+	meta.Attrs[attrDoc] = kv.Bytes(header)
+	meta.Attrs[attrChunks] = kv.Int(int64(len(chunks)))
+	meta.Attrs[attrDigest] = kv.Int(digest(header, chunks, dirty))
+	if len(dirty) == 0 {
+		return committed(s.kv.Write(ctx, kv.Put(meta, cond)), meta)
+	}
+	if len(dirty) >= kv.MaxTransactOps {
+		return s.commitWide(ctx, k, meta, cond, chunks, dirty)
+	}
+	ops := []kv.Op{kv.Put(meta, cond)}
+	for _, i := range dirty {
+		ops = append(ops, kv.Put(entity(kv.Key{PK: runPK(k), SK: chunkSK(i)}, chunks[i], nil), kv.Cond{}))
+	}
+	return committed(s.kv.Transact(ctx, "", ops), meta)
+}
+
+// commitWide writes more chunks than one transaction takes: a run that has just
+// become wide, or an operation on all of its instances. Chunks written before
+// META are ahead of it if the process dies in between; they are at most as far
+// as a step that was decided, and every change in them is found again by Sweep
+// (a queued instance is dispatched again under its dispatch_seq).
+func (s *Store) commitWide(ctx context.Context, k RunKey, meta kv.Item, cond kv.Cond, chunks [][]byte, dirty []int) (int64, error) {
+	check := kv.Check(meta.Key, cond)
+	for len(dirty) >= kv.MaxTransactOps {
+		ops := []kv.Op{check}
+		for _, i := range dirty[:kv.MaxTransactOps-1] {
+			ops = append(ops, kv.Put(entity(kv.Key{PK: runPK(k), SK: chunkSK(i)}, chunks[i], nil), kv.Cond{}))
+		}
+		if err := s.kv.Transact(ctx, "", ops); err != nil {
+			return 0, translate(err)
+		}
+		dirty = dirty[kv.MaxTransactOps-1:]
+	}
+	ops := []kv.Op{kv.Put(meta, cond)}
+	for _, i := range dirty {
+		ops = append(ops, kv.Put(entity(kv.Key{PK: runPK(k), SK: chunkSK(i)}, chunks[i], nil), kv.Cond{}))
+	}
+	return committed(s.kv.Transact(ctx, "", ops), meta)
+}
+
+// committed interprets the outcome of a commit that writes meta: a condition
+// that failed on the very item the call would have written means that an
+// earlier try of the same step was applied.
+func committed(err error, meta kv.Item) (int64, error) {
+	version := meta.Int(attrVersion)
+	if err == nil {
+		return version, nil
+	}
+	if it, failed := failedItem(err); failed && it != nil && it.Int(attrVersion) == version &&
+		it.Int(attrDigest) == meta.Int(attrDigest) && string(it.Bytes(attrDoc)) == string(meta.Bytes(attrDoc)) {
+		return version, nil
+	}
+	return 0, translate(err)
+}
+
+// digest distinguishes two steps of a wide run whose headers are equal.
+func digest(header []byte, chunks [][]byte, dirty []int) int64 {
+	h := fnv.New64a()
+	h.Write(header)
+	for _, i := range dirty {
+		fmt.Fprintf(h, "#%d:", i)
+		h.Write(chunks[i])
+	}
+	return int64(h.Sum64())
+}
+
+func noneNil(chunks [][]byte) bool {
+	for _, c := range chunks {
+		if c == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// joinInline packs the header and chunks of a small run into one document:
+// each part preceded by its length as a varint.
+func joinInline(header []byte, chunks [][]byte) []byte {
+	n := len(header) + 4
+	for _, c := range chunks {
+		n += len(c) + 4
+	}
+	out := appendPart(make([]byte, 0, n), header)
+	for _, c := range chunks {
+		out = appendPart(out, c)
+	}
+	return out
+}
+
+func appendPart(out, part []byte) []byte {
+	n := uint(len(part))
+	for n >= 0x80 {
+		out = append(out, byte(n)|0x80)
+		n >>= 7
+	}
+	return append(append(out, byte(n)), part...)
+}
+
+func splitInline(doc []byte) (header []byte, chunks [][]byte, err error) {
+	var parts [][]byte
+	for len(doc) > 0 {
+		var n uint
+		i, shift := 0, 0
+		for ; ; i++ {
+			if i == len(doc) || shift > 28 {
+				return nil, nil, errors.New("truncated length")
+			}
+			n |= uint(doc[i]&0x7f) << shift
+			shift += 7
+			if doc[i] < 0x80 {
+				i++
+				break
+			}
+		}
+		if n > uint(len(doc)-i) {
+			return nil, nil, errors.New("truncated part")
+		}
+		parts = append(parts, doc[i:i+int(n)])
+		doc = doc[i+int(n):]
+	}
+	if len(parts) == 0 {
+		return nil, nil, errors.New("no header")
+	}
+	return parts[0], parts[1:], nil
+}
+
+// DeleteRun removes a run and everything that belongs to it except task
+// instance rows, which the caller deletes first (DeleteTaskInstance) because
+// only the state knows them. Missing parts are fine.
+func (s *Store) DeleteRun(ctx context.Context, r airflow.DagRun) error {
+	k := runKeyOf(r)
+	keys, err := listPartition(ctx, s, runPK(k), kv.Range{}, func(it kv.Item) (kv.Key, error) { return it.Key, nil })
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if key.SK == skInfo { // last: a crash before leaves the run listed
+			continue
+		}
+		if err := s.kv.Write(ctx, kv.Delete(key, kv.Cond{})); err != nil {
+			return translate(err)
+		}
+	}
+	if r.LogicalDate != nil {
+		if err := s.kv.Write(ctx, kv.Delete(kv.Key{PK: runLDPK(r.DagID, *r.LogicalDate), SK: skMeta}, kv.Cond{})); err != nil {
+			return translate(err)
+		}
+	}
+	return translate(s.kv.Write(ctx, kv.Delete(infoKey(k), kv.Cond{})))
+}
