@@ -1,0 +1,13 @@
+//go:build unix && !linux
+
+package proc
+
+import "syscall"
+
+func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+func oomKills() int64 { return 0 }
+
+func scan(installation string) ([]Orphan, error) { return scanPS(installation) }
+
+func stat(pid int) (pgid int, started string, err error) { return statPS(pid) }
