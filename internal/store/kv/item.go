@@ -9,8 +9,16 @@ import (
 // [MaxPKBytes] bytes and SK at most [MaxSKBytes]. Any other content is stored as it is.
 type Key struct{ PK, SK string }
 
-// String renders the key, quoted, for messages.
-func (k Key) String() string { return strconv.Quote(k.PK) + "/" + strconv.Quote(k.SK) }
+// String renders the key, quoted, for messages; long parts are cut.
+func (k Key) String() string { return quoteShort(k.PK) + "/" + quoteShort(k.SK) }
+
+func quoteShort(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return strconv.Quote(s)
+	}
+	return strconv.Quote(s[:most]) + "..."
+}
 
 // IsZero reports whether the key is the zero Key, which names nothing.
 func (k Key) IsZero() bool { return k == Key{} }
