@@ -21,6 +21,8 @@ const (
 	CodeFailFast         Code = "fail_fast"
 	CodeTimedOut         Code = "timed_out"
 	CodeTriggerTimeout   Code = "trigger_timeout"
+	CodeQueuedTimeout    Code = "queued_timeout"
+	CodeRetry            Code = "retry"
 	CodeRunFinished      Code = "run_finished"
 	CodeAdmitted         Code = "admitted"
 	CodeCleared          Code = "cleared"

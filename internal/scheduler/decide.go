@@ -15,6 +15,8 @@ type Facts struct {
 	// IgnoreFirstDependsOnPast is [scheduler] ignore_first_depends_on_past_by_default,
 	// for tasks that leave it open. Airflow's default is true.
 	IgnoreFirstDependsOnPast bool
+	// MaxRequeues is [scheduler] num_stuck_in_queued_retries: 0 = 2, negative = none.
+	MaxRequeues int
 	// Full makes Decide examine every instance instead of the dirty ones: the
 	// repair path, and the yardstick of the property tests.
 	Full bool
@@ -66,6 +68,7 @@ type PassResult struct {
 	Transitions []Transition
 	// Run is the new state of the run, or its old one.
 	Run     airflow.DagRunState
+	Reason  Code // why the run ended, "" if it did not
 	Changed bool // something changed: another pass may change more
 	Effects []Effect
 }
@@ -123,3 +126,160 @@ func (DeadlineMissed) effect() {}
 func (StartTrigger) effect()   {}
 func (CancelDispatch) effect() {}
 func (TaskCallback) effect()   {}
+
+// maxPasses bounds the passes of one Decide far above what any DAG needs: each
+// pass but the last changes something, and an instance changes at most a few
+// times between two reports. It turns an oversight into a visible stop.
+const maxPasses = 1 << 20
+
+// Decide fires what is due at now (timeouts of the run, of triggers, of queued
+// instances), then repeats Pass until nothing changes.
+func Decide(g *Graph, rs *RunState, f Facts, now time.Time) Decision {
+	d := Decision{RunBefore: rs.Header.State, Run: rs.Header.State}
+	before := rs.run.log
+	rs.run.log = &d.Transitions
+	defer func() { rs.run.log = before }()
+	at := At(now)
+	d.Effects = append(d.Effects, rs.missedDeadlines(at)...)
+	if rs.Header.State != airflow.RunRunning {
+		d.Wake = rs.deadlineWake()
+		return d
+	}
+	if end := rs.timeout(g); end != 0 && end <= at {
+		rs.timeOutRun(g, &d, at)
+		return d
+	}
+	d.Effects = append(d.Effects, rs.fireTimers(g, f, at)...)
+	if rs.inFuture(at) {
+		d.Wake = earliest(rs.Header.LogicalDate.UTC(), rs.deadlineWake())
+		return d
+	}
+	if f.Full {
+		rs.MarkAllDirty()
+	} else if g.hasPast {
+		rs.markPast(g)
+	}
+	for d.Passes < maxPasses {
+		r := Pass(g, rs, f, now)
+		d.Passes++
+		d.Transitions = append(d.Transitions, r.Transitions...)
+		d.Effects = append(d.Effects, r.Effects...)
+		d.Run, d.RunReason = r.Run, r.Reason
+		if !r.Changed || r.Run.Finished() {
+			break
+		}
+	}
+	d.Wake = rs.wake(g)
+	return d
+}
+
+// wake is the earliest time at which time alone changes the answer.
+func (rs *RunState) wake(g *Graph) time.Time {
+	w := rs.deadlineWake()
+	if rs.Header.State != airflow.RunRunning {
+		return w
+	}
+	if next, ok := rs.nextWake(); ok {
+		w = earliest(w, next.at.Time())
+	}
+	return earliest(w, rs.timeout(g).Time())
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// timeout is the first instant at which the run has timed out, 0 = never.
+func (rs *RunState) timeout(g *Graph) Micros {
+	if g.DAG.DagrunTimeout <= 0 || rs.Header.StartDate.IsZero() {
+		return 0
+	}
+	return At(rs.Header.StartDate.Add(g.DAG.DagrunTimeout)) + 1
+}
+
+func (rs *RunState) inFuture(now Micros) bool {
+	return rs.Header.LogicalDate != nil && At(*rs.Header.LogicalDate) > now
+}
+
+// timeOutRun fails the run; whatever is unfinished is skipped, running instances too.
+func (rs *RunState) timeOutRun(g *Graph, d *Decision, now Micros) {
+	for pos := int32(0); pos < rs.n; pos++ {
+		t := rs.ti(pos)
+		if t.State.Finished() {
+			continue
+		}
+		if t.State.Active() {
+			d.Effects = append(d.Effects, rs.cancel(g, pos))
+		}
+		t.End = now
+		rs.set(g, pos, airflow.TISkipped, CodeTimedOut)
+	}
+	rs.endRun(airflow.RunFailed, now)
+	d.Run, d.RunReason = airflow.RunFailed, CodeTimedOut
+	d.Effects = append(d.Effects, g.endEffects(airflow.RunFailed, CodeTimedOut)...)
+	d.Wake = rs.deadlineWake()
+}
+
+// fireTimers fires what is due on instances that no pass looks at: timeouts of
+// triggers and of the wait for a worker.
+func (rs *RunState) fireTimers(g *Graph, f Facts, now Micros) (out []Effect) {
+	var keep []wake
+	for {
+		w, ok := rs.nextWake()
+		if !ok || w.at > now {
+			break
+		}
+		rs.run.wakes.pop()
+		t := rs.ti(w.pos)
+		switch t.State {
+		case airflow.TIDeferred:
+			// The task is resumed by a method that fails; the try goes on.
+			t.WakeAt = 0
+			t.Flags |= FlagResume | FlagTimedOut
+			t.Scheduled = now
+			rs.set(g, w.pos, airflow.TIScheduled, CodeTriggerTimeout)
+		case airflow.TIQueued:
+			out = append(out, rs.cancel(g, w.pos))
+			rs.notAccepted(g, w.pos, f.MaxRequeues, now)
+		default:
+			keep = append(keep, w)
+		}
+	}
+	for _, w := range keep {
+		rs.run.wakes.push(w.at, w.pos)
+	}
+	return out
+}
+
+// wakeWaiting makes the next pass examine the instances whose wait is over.
+func (rs *RunState) wakeWaiting(now Micros) {
+	var keep []wake
+	for {
+		w, ok := rs.nextWake()
+		if !ok || w.at > now {
+			break
+		}
+		rs.run.wakes.pop()
+		if rs.ti(w.pos).State.Schedulable() {
+			rs.setDirty(w.pos)
+			continue
+		}
+		keep = append(keep, w)
+	}
+	for _, w := range keep {
+		rs.run.wakes.push(w.at, w.pos)
+	}
+}
+
+// markPast marks what depends on the previous run, whose states the caller may
+// have read anew.
+func (rs *RunState) markPast(g *Graph) {
+	for i := range g.Tasks {
+		if g.Tasks[i].Task.DependsOnPast {
+			rs.markTask(int32(i))
+		}
+	}
+}

@@ -198,8 +198,8 @@ func (rs *RunState) set(g *Graph, pos int32, to airflow.TIState, why Code) {
 		}
 	}
 	t.State = to
+	t.WakeAt = 0
 	if to.Finished() {
-		t.WakeAt = 0
 		rs.setPassing(pos, false)
 		rs.clean(pos)
 	} else {

@@ -10,33 +10,6 @@ import (
 
 const pending = "scheduler: being written"
 
-// NewRun makes the states of a run that starts: the instances that exist at start,
-// literal expansions expanded, tasks whose start_date and end_date exclude the
-// logical date left out (not in backfills).
-func NewRun(g *Graph, h Header) *RunState { panic(pending) }
-
-// FactsNeeded says which facts of the previous run the next Decide needs.
-func FactsNeeded(g *Graph, rs *RunState) FactsWanted { panic(pending) }
-
-// Pass is exactly one Airflow pass over the run.
-func Pass(g *Graph, rs *RunState, f Facts, now time.Time) PassResult { panic(pending) }
-
-// Decide fires what is due at now (timeouts of triggers and of the run) and
-// repeats Pass until nothing changes.
-func Decide(g *Graph, rs *RunState, f Facts, now time.Time) Decision { panic(pending) }
-
-// Dispatch moves scheduled instances to queued, raising dispatch_seq. Positions
-// that are not scheduled are left alone and missing from the result.
-func Dispatch(g *Graph, rs *RunState, positions []int, now time.Time) []Transition { panic(pending) }
-
-// Apply takes in what a worker or its supervisor says.
-func Apply(g *Graph, rs *RunState, r Report, lim ReportLimits, now time.Time) ReportResult {
-	panic(pending)
-}
-
-// StartRun moves a queued run to running.
-func StartRun(rs *RunState, now time.Time) { panic(pending) }
-
 // Admit is Airflow's critical section: which scheduled instances may be queued.
 func Admit(c Capacity, candidates []Candidate, lim AdmitLimits) Admission { panic(pending) }
 
@@ -95,11 +68,6 @@ func EvaluateAssets(c AssetCondition, queued []QueuedAsset) bool { panic(pending
 // PlanAssetRun says whether an asset-triggered run is due and what it consumes.
 // since is the run_after of the DAG's last asset-triggered run, zero if none.
 func PlanAssetRun(c AssetCondition, queued []QueuedAsset, events []PendingAssetEvent, since time.Time) AssetRunPlan {
-	panic(pending)
-}
-
-// Deadlines works out the deadlines of a new run.
-func Deadlines(dag *airflow.DAG, h Header, f DeadlineFacts, now time.Time) ([]Deadline, error) {
 	panic(pending)
 }
 
