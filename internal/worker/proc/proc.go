@@ -37,6 +37,9 @@ type Spec struct {
 	Dir  string
 	// Stdin is /dev/null if nil.
 	Stdin *os.File
+	// DeathSignal is what the child gets when this process ends, where the
+	// system can do that; 0 is SIGKILL.
+	DeathSignal syscall.Signal
 	// ExtraFiles become fd 3, 4, …
 	ExtraFiles []*os.File
 	// Stdout and Stderr receive each line without its end. They are called from
@@ -65,7 +68,7 @@ func Start(s Spec) (*Process, error) {
 	if s.Stdin != nil {
 		cmd.Stdin = s.Stdin
 	}
-	cmd.SysProcAttr = sysProcAttr()
+	cmd.SysProcAttr = sysProcAttr(s.DeathSignal)
 	var writers []*os.File
 	attach := func(sink func([]byte)) (*os.File, error) {
 		r, w, err := os.Pipe()
@@ -168,6 +171,19 @@ func endGroup(pgid int, done <-chan struct{}, grace time.Duration) {
 	}
 	// Also after the leader's end: others of its group may have ignored SIGTERM.
 	_ = signalGroup(pgid, syscall.SIGKILL) // no such group: nothing is left
+}
+
+// EndGroup ends a process group that another process collects: SIGTERM, then
+// SIGKILL when done was not closed within grace.
+func EndGroup(pgid int, done <-chan struct{}, grace time.Duration) { endGroup(pgid, done, grace) }
+
+// ExitOfStatus reads a wait status as waitpid gives it.
+func ExitOfStatus(status uint32) Exit {
+	ws := syscall.WaitStatus(status)
+	if ws.Signaled() {
+		return Exit{Code: -1, Signal: ws.Signal()}
+	}
+	return Exit{Code: ws.ExitStatus()}
 }
 
 // Exit is how a child ended.

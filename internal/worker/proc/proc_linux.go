@@ -15,8 +15,11 @@ import (
 // kernel kill the child if the thread that started it ends. Go ends threads
 // only with the process (or with a goroutine locked to one), so that is this
 // server's death; what the child started meanwhile is found by FindOrphans.
-func sysProcAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+func sysProcAttr(death syscall.Signal) *syscall.SysProcAttr {
+	if death == 0 {
+		death = syscall.SIGKILL
+	}
+	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: death}
 }
 
 // oomFiles finds the file with this cgroup's count of OOM kills once.

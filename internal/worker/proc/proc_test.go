@@ -66,7 +66,7 @@ func TestOrphans(t *testing.T) {
 	inst := "test-" + strings.ReplaceAll(t.Name(), "/", "-")
 	cmd := exec.Command("sleep", "1000")
 	cmd.Env = []string{EnvDispatch + "=d/r/t/-1/7", EnvInstallation + "=" + inst}
-	cmd.SysProcAttr = sysProcAttr()
+	cmd.SysProcAttr = sysProcAttr(0)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
