@@ -19,7 +19,10 @@ func explain(path string, err error) error {
 		return err
 	}
 	is := func(kind error, what string) error { return fmt.Errorf("%w: %s: %s (%w)", kind, path, what, se) }
-	switch code := se.Code(); code & 0xff {
+	if se.Code() == sqlite3.SQLITE_READONLY_DBMOVED {
+		return is(kv.ErrUnavailable, "the file was moved or deleted while it was open; put it back and restart")
+	}
+	switch se.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
 		return is(kv.ErrThrottled, "another process holds the write lock; try again, or find the process that keeps it")
 	case sqlite3.SQLITE_FULL:
