@@ -105,7 +105,7 @@ func TestSettings(t *testing.T) {
 // TestQueryPlans makes sure that no query sorts or reads rows that it does not return.
 func TestQueryPlans(t *testing.T) {
 	s := openTest(t, "", Options{})
-	cursor := &kv.Cursor{Index: kv.GSI1, Key: kv.Key{PK: "p", SK: "s"}, Entry: kv.Key{PK: "i", SK: "k"}}
+	cursor := &kv.Cursor{Index: kv.GSI1, Key: kv.Key{PK: "p", SK: "s"}, Entry: kv.Key{PK: "i", SK: "ab"}}
 	for _, index := range []kv.IndexName{"", kv.GSI1} {
 		for _, r := range []kv.Range{{}, kv.Prefix("a"), kv.Between("a", ""), kv.Between("", "b"), kv.Between("a", "b")} {
 			for _, after := range []*kv.Cursor{nil, cursor} {
@@ -113,7 +113,7 @@ func TestQueryPlans(t *testing.T) {
 					q := kv.Query{PK: "i", Index: index, SK: r, Descending: desc}
 					c := after
 					if c != nil && index == "" {
-						c = &kv.Cursor{Key: c.Key}
+						c = &kv.Cursor{Key: kv.Key{PK: "i", SK: "ab"}}
 					}
 					sql, args := querySQL(q, c)
 					var plan []string
@@ -128,8 +128,12 @@ func TestQueryPlans(t *testing.T) {
 					if !strings.Contains(p, "USING PRIMARY KEY") || strings.Contains(p, "TEMP B-TREE") || strings.Contains(p, "SCAN") {
 						t.Errorf("%s\n plan: %s", sql, p)
 					}
-					// With a cursor, the search must start at it: a bound on the sort key, whatever ties there are.
-					if after != nil && !strings.Contains(p, "sk") {
+					// With a cursor, the search must start at it, whatever ties there are.
+					start := map[bool]string{false: ">", true: "<"}[desc] + "?"
+					if index != "" {
+						start = "(isk,pk,sk)" + start[:1] + "(?,?,?)"
+					}
+					if after != nil && !strings.Contains(p, start) {
 						t.Errorf("%s\n does not start at the cursor: %s", sql, p)
 					}
 				}

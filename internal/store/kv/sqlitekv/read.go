@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"strings"
 
 	"github.com/gustflow/gust/internal/store/kv"
 )
@@ -166,17 +167,28 @@ func querySQL(q kv.Query, after *kv.Cursor) (string, []any) {
 	}
 	args := make([]any, 0, 8)
 	args = append(args, blob(q.PK))
-	sql, sk := "SELECT sk, body, expires FROM item WHERE pk = ?", "sk"
+	sql, sk, order := "SELECT sk, body, expires FROM item WHERE pk = ?", "sk", " ORDER BY sk"
 	if q.Index != "" {
-		sql, sk = `SELECT pk, sk, isk, body FROM "ix_`+string(q.Index)+`" WHERE ipk = ?`, "isk"
+		sql, sk, order = `SELECT pk, sk, isk, body FROM "ix_`+string(q.Index)+`" WHERE ipk = ?`, "isk", " ORDER BY isk, pk, sk"
 	}
-	if after != nil && q.Index == "" {
-		if q.Descending {
-			if !bounded || after.SK() < hi {
-				hi, bounded = after.SK(), true
+	if q.Descending {
+		order = strings.ReplaceAll(order, ",", " DESC,") + " DESC"
+	}
+	// The cursor replaces the bound that it is further in than; with both, SQLite would search from the bound.
+	position := ""
+	if after != nil {
+		at := after.SK()
+		switch {
+		case q.Index == "" && q.Descending:
+			if !bounded || at < hi {
+				hi, bounded = at, true
 			}
-		} else {
-			lo = max(lo, after.SK()+"\x00")
+		case q.Index == "":
+			lo = max(lo, at+"\x00")
+		case q.Descending && (!bounded || at < hi):
+			bounded, position = false, " AND (isk, pk, sk) < (?, ?, ?)"
+		case !q.Descending && at >= lo:
+			lo, position = "", " AND (isk, pk, sk) > (?, ?, ?)"
 		}
 	}
 	if lo != "" {
@@ -187,22 +199,9 @@ func querySQL(q kv.Query, after *kv.Cursor) (string, []any) {
 		sql += " AND " + sk + " < ?"
 		args = append(args, blob(hi))
 	}
-	order := " ORDER BY " + sk
-	if q.Index != "" {
-		if after != nil {
-			cmp := ">"
-			if q.Descending {
-				cmp = "<"
-			}
-			sql += " AND (isk, pk, sk) " + cmp + " (?, ?, ?)"
-			args = append(args, blob(after.Entry.SK), blob(after.Key.PK), blob(after.Key.SK))
-		}
-		order = " ORDER BY isk, pk, sk"
-		if q.Descending {
-			order = " ORDER BY isk DESC, pk DESC, sk DESC"
-		}
-	} else if q.Descending {
-		order += " DESC"
+	if position != "" {
+		sql += position
+		args = append(args, blob(after.Entry.SK), blob(after.Key.PK), blob(after.Key.SK))
 	}
 	return sql + order, args
 }
