@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"sort"
+
 	"github.com/gustflow/gust/internal/airflow"
 )
 
@@ -81,26 +83,236 @@ type Admission struct {
 	Blocked map[int]Code
 }
 
-// QueuedRun is a DagRun that waits to start.
-type QueuedRun struct {
-	Key             RunKey
-	RunAfter        Micros
-	LastDecision    Micros // last_scheduling_decision; 0 = never
-	BackfillID      int64  // 0 = not of a backfill
-	BackfillOrdinal int
-	Paused          bool // its DAG is paused or stale
-	BackfillPaused  bool
+// Admit is Airflow's critical section: which of the scheduled candidates may be
+// queued, in order of priority (descending), logical date, map index; ties are
+// broken by dag_id, run_id, task_id, which Airflow leaves to its database.
+//
+// With lim.MaxTIs it follows Airflow's query round by round: the list is cut to
+// MaxTIs (and to the open slots of all pools together) before any candidate is
+// checked, and only when nothing could be queued and something new was found
+// starved is the next list drawn. Without MaxTIs every candidate gets its turn
+// once, so that blocked ones never hide others.
+//
+// A candidate that needs more slots than are open does not hold up later ones
+// that need fewer. Capacity is not changed.
+func Admit(c Capacity, candidates []Candidate, lim AdmitLimits) Admission {
+	a := admitter{c: c, cand: candidates, runs: map[RunKey]*runAdmit{}}
+	a.open = make(map[string]int, len(c.Pools))
+	free, unlimited := 0, false
+	for name, p := range c.Pools { // only sums and copies: order does not matter
+		open, limited := p.Open()
+		if !limited {
+			unlimited = true
+			continue
+		}
+		a.open[name] = open
+		free += max(0, open)
+	}
+	a.out.Blocked = map[int]Code{}
+	a.slots = make(map[string]int, len(c.ExecutorSlots))
+	for name, n := range c.ExecutorSlots {
+		a.slots[name] = n
+	}
+	a.taskUsed, a.runTaskUsed = map[TaskKey]int{}, map[RunTaskKey]int{}
+	a.starved = map[starvedKey]bool{}
+	order := a.order()
+	if free == 0 && !unlimited {
+		return a.full(order)
+	}
+	cut := lim.MaxTIs
+	if cut > 0 && !unlimited {
+		cut = min(cut, free)
+	}
+	a.rank(order)
+	if cut <= 0 {
+		for _, i := range order {
+			a.examine(i)
+		}
+		return a.out
+	}
+	a.rounds(order, cut)
+	return a.out
 }
 
-// RunSlot is what a limit on running runs applies to: a DAG's own runs, or those of one backfill.
-type RunSlot struct {
-	DagID      airflow.DagID
-	BackfillID int64
+// admitter is one Admit while it runs.
+type admitter struct {
+	c           Capacity
+	cand        []Candidate
+	out         Admission
+	open        map[string]int // open slots of limited pools
+	slots       map[string]int // of executors
+	runs        map[RunKey]*runAdmit
+	taskUsed    map[TaskKey]int // added to c.TaskActive
+	runTaskUsed map[RunTaskKey]int
+	starved     map[starvedKey]bool
+	list        []int  // of the current round
+	overRank    []bool // beyond what max_active_tasks of its run lets through
 }
 
-// StartLimits are the limits on running runs.
-type StartLimits struct {
-	Running       map[RunSlot]int // running runs
-	MaxActiveRuns map[RunSlot]int // missing = no limit
-	Max           int             // most runs to start in one call; 0 = no limit
+type runAdmit struct{ active, ranked int }
+
+// starvedKey names what further lists leave out: a pool, a run, a task, a task of a run.
+type starvedKey struct {
+	pool string
+	dag  airflow.DagID
+	run  airflow.RunID
+	task airflow.TaskID
+}
+
+func (a *admitter) order() []int {
+	order := make([]int, len(a.cand))
+	for i := range order {
+		order[i] = i
+	}
+	sort.Slice(order, func(i, j int) bool {
+		x, y := &a.cand[order[i]], &a.cand[order[j]]
+		switch {
+		case x.PriorityWeight != y.PriorityWeight:
+			return x.PriorityWeight > y.PriorityWeight
+		case x.LogicalDate != y.LogicalDate:
+			return x.LogicalDate < y.LogicalDate
+		case x.Key.MapIndex != y.Key.MapIndex:
+			return x.Key.MapIndex < y.Key.MapIndex
+		case x.Key.DagID != y.Key.DagID:
+			return x.Key.DagID < y.Key.DagID
+		case x.Key.RunID != y.Key.RunID:
+			return x.Key.RunID < y.Key.RunID
+		}
+		return x.Key.TaskID < y.Key.TaskID
+	})
+	return order
+}
+
+func (a *admitter) full(order []int) Admission {
+	for _, i := range order {
+		a.out.Blocked[i] = CodePoolFull
+		if _, ok := a.c.Pools[a.cand[i].Pool]; !ok {
+			a.out.Blocked[i] = CodePoolMissing
+		}
+	}
+	return a.out
+}
+
+func (a *admitter) run(i int) *runAdmit {
+	k := RunKey{a.cand[i].Key.DagID, a.cand[i].Key.RunID}
+	r := a.runs[k]
+	if r == nil {
+		r = &runAdmit{active: a.c.RunActive[k]}
+		a.runs[k] = r
+	}
+	return r
+}
+
+// rank marks the candidates of a run beyond the number that max_active_tasks
+// leaves it: they are not even listed.
+func (a *admitter) rank(order []int) {
+	a.overRank = make([]bool, len(a.cand))
+	for _, i := range order {
+		r := a.run(i)
+		if r.ranked++; r.active+r.ranked > a.cand[i].MaxActiveTasks {
+			a.overRank[i] = true
+		}
+	}
+}
+
+func (a *admitter) rounds(order []int, cut int) {
+	for {
+		before := len(a.starved)
+		listed := 0
+		for _, i := range order {
+			if a.overRank[i] || a.leftOut(i) {
+				continue
+			}
+			if listed == cut {
+				break
+			}
+			listed++
+			a.list = append(a.list, i)
+		}
+		for _, i := range a.list {
+			a.examine(i)
+		}
+		a.list = a.list[:0]
+		if len(a.out.Queued) > 0 || listed < cut || len(a.starved) == before {
+			break
+		}
+	}
+	queued := make([]bool, len(a.cand))
+	for _, i := range a.out.Queued {
+		queued[i] = true
+	}
+	for _, i := range order {
+		if _, known := a.out.Blocked[i]; !known && !queued[i] {
+			a.out.Blocked[i] = CodeNotLookedAt
+			if a.overRank[i] {
+				a.out.Blocked[i] = CodeMaxActiveTasks
+			}
+		}
+	}
+}
+
+// leftOut applies what was found starved to the next list.
+func (a *admitter) leftOut(i int) bool {
+	k := &a.cand[i].Key
+	return a.starved[starvedKey{pool: a.cand[i].Pool}] || a.starved[starvedKey{dag: k.DagID, run: k.RunID}] ||
+		a.starved[starvedKey{dag: k.DagID, task: k.TaskID}] || a.starved[starvedKey{dag: k.DagID, run: k.RunID, task: k.TaskID}]
+}
+
+// examine queues a candidate or says what is in its way.
+func (a *admitter) examine(i int) {
+	c := &a.cand[i]
+	block := func(why Code, k starvedKey) {
+		a.out.Blocked[i] = why
+		a.starved[k] = true
+	}
+	task := starvedKey{dag: c.Key.DagID, task: c.Key.TaskID}
+	pool, ok := a.c.Pools[c.Pool]
+	if !ok {
+		block(CodePoolMissing, starvedKey{pool: c.Pool})
+		return
+	}
+	open, limited := a.open[c.Pool]
+	if limited {
+		switch {
+		case open <= 0:
+			block(CodePoolFull, starvedKey{pool: c.Pool})
+			return
+		case c.PoolSlots > pool.Slots:
+			block(CodePoolTooSmall, task)
+			return
+		case c.PoolSlots > open:
+			block(CodePoolFull, task)
+			return
+		}
+	}
+	r := a.run(i)
+	if r.active >= c.MaxActiveTasks {
+		block(CodeMaxActiveTasks, starvedKey{dag: c.Key.DagID, run: c.Key.RunID})
+		return
+	}
+	tk := TaskKey{c.Key.DagID, c.Key.TaskID}
+	if c.MaxActiveTIsPerDag > 0 && a.c.TaskActive[tk]+a.taskUsed[tk] >= c.MaxActiveTIsPerDag {
+		block(CodeMaxTIsPerDag, task)
+		return
+	}
+	rk := RunTaskKey{c.Key.DagID, c.Key.RunID, c.Key.TaskID}
+	if c.MaxActiveTIsPerDagRun > 0 && a.c.RunTaskActive[rk]+a.runTaskUsed[rk] >= c.MaxActiveTIsPerDagRun {
+		block(CodeMaxTIsPerDagRun, starvedKey{dag: c.Key.DagID, run: c.Key.RunID, task: c.Key.TaskID})
+		return
+	}
+	if n, ok := a.slots[c.Executor]; ok {
+		if n <= 0 {
+			block(CodeExecutorFull, task)
+			return
+		}
+		a.slots[c.Executor] = n - 1
+	}
+	a.out.Queued = append(a.out.Queued, i)
+	delete(a.out.Blocked, i)
+	r.active++
+	a.taskUsed[tk]++
+	a.runTaskUsed[rk]++
+	if limited {
+		a.open[c.Pool] = open - c.PoolSlots
+	}
 }

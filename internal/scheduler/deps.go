@@ -78,11 +78,7 @@ func (p *pass) triggerRule(pos int32, t *TI, n *Node) bool {
 			met = false
 		} else {
 			changed := to != airflow.TINone && p.setFrom(pos, to, CodeSetup)
-			open := c.Upstream - c.Success
-			if t.MapIndex >= 0 {
-				open -= c.Removed
-			}
-			if open > 0 {
+			if c.Upstream-c.Success-c.Removed > 0 {
 				met = false
 				if changed {
 					return false // decided: the rule is not asked any more
@@ -91,8 +87,10 @@ func (p *pass) triggerRule(pos int32, t *TI, n *Node) bool {
 		}
 	}
 	if len(n.Scope) > 0 {
+		// A teardown does not run before what is in its scope, but it is skipped
+		// or failed without waiting.
 		if c := p.counts(t, n.Scope, n.simpleSetups); c.Done() < c.Upstream {
-			return false
+			met = false
 		}
 	}
 	c := p.counts(t, n.Upstream, n.simpleUpstream)

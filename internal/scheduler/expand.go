@@ -185,7 +185,7 @@ func (rs *RunState) relevant(g *Graph, t *TI, up int32) indexRange {
 	if len(n.MappedGroups) == 0 {
 		return indexRange{all: true}
 	}
-	if n.DirectGroupMapped && n.fast && !contains(n.allSources, up) {
+	if t.MapIndex < 0 && n.DirectGroupMapped && n.fast && !contains(n.allSources, up) {
 		return indexRange{all: true}
 	}
 	count, ok := rs.mappedCount(g, t.Task)

@@ -55,9 +55,9 @@ func (p *pass) run() PassResult {
 
 	p.examineAll()
 	res := p.runState()
-	if !res.Run.Finished() {
-		p.schedule()
-	}
+	// Also when the run has just ended: an expansion may have decided the run
+	// while some of its instances were still to run.
+	p.schedule()
 	p.flush()
 	rs.run.log = before
 	res.Transitions = p.log
@@ -317,21 +317,28 @@ func (p *pass) premature() (runnable, changed bool) {
 	if p.facts.Full {
 		for pos := int32(0); pos < p.startCount; pos++ {
 			t := rs.ti(pos)
-			if int(t.Task) < len(p.g.Tasks) && !t.State.Finished() && look(pos) {
+			if int(t.Task) < len(p.g.Tasks) && (!t.State.Finished() || t.Flags&flagFresh != 0) && look(pos) {
 				return true, len(p.log) > logged
 			}
 		}
 		return false, len(p.log) > logged
 	}
+	// Airflow's list is that of the beginning of the pass: it still holds what was
+	// removed meanwhile.
+	gone := sortUnique(append([]int32(nil), rs.run.fresh...))
 	for from := int32(0); ; {
 		d, ok := rs.run.dirty.next(from), rs.run.passing.next(from)
-		if d < 0 && ok < 0 {
+		if len(gone) > 0 && (d < 0 || gone[0] <= d) {
+			d, gone = gone[0], gone[1:]
+		}
+		if d < 0 && ok < 0 || d >= p.startCount && (ok < 0 || ok >= p.startCount) {
 			return false, len(p.log) > logged
 		}
 		if d < 0 || ok >= 0 && ok < d {
 			return true, len(p.log) > logged
 		}
-		if rs.ti(d).State.Finished() {
+		t := rs.ti(d)
+		if t.State.Finished() && t.Flags&flagFresh == 0 {
 			rs.clean(d)
 		} else if look(d) {
 			return true, len(p.log) > logged

@@ -26,14 +26,11 @@ type Verdict struct {
 }
 
 // EvaluateRule applies a trigger rule to a task that has upstreams. mapIndex is
-// that of the instance: only mapped instances leave removed upstreams aside.
+// that of the instance. Removed upstreams count as neither good nor bad for the
+// rules that wait for all to end in one way.
 func EvaluateRule(rule airflow.TriggerRule, c UpstreamCounts, mapIndex int) Verdict {
 	bad := c.Failed + c.UpstreamFailed
 	done := c.Done() >= c.Upstream
-	discount := 0
-	if mapIndex >= 0 {
-		discount = c.Removed
-	}
 	var v Verdict
 	set := func(when bool, s airflow.TIState) {
 		if when && v.Set == airflow.TINone {
@@ -47,10 +44,10 @@ func EvaluateRule(rule airflow.TriggerRule, c UpstreamCounts, mapIndex int) Verd
 		set(bad > 0, airflow.TIUpstreamFailed)
 		set(c.Skipped > 0, airflow.TISkipped)
 		set(c.Removed > 0 && c.Success > 0 && mapIndex >= 0 && mapIndex >= c.Success, airflow.TIRemoved)
-		v.Met = c.Upstream-c.Success-discount <= 0
+		v.Met = c.Upstream-c.Success-c.Removed <= 0
 	case airflow.RuleAllFailed:
 		set(c.Success > 0 || c.Skipped > 0, airflow.TISkipped)
-		v.Met = c.Upstream-bad-discount <= 0
+		v.Met = c.Upstream-bad-c.Removed <= 0
 	case airflow.RuleAllDone:
 		v.Met = done
 	case airflow.RuleAllDoneMinOneSuccess:
@@ -72,11 +69,11 @@ func EvaluateRule(rule airflow.TriggerRule, c UpstreamCounts, mapIndex int) Verd
 		v.Met = c.Success+c.Failed > 0
 	case airflow.RuleNoneFailed:
 		set(bad > 0, airflow.TIUpstreamFailed)
-		v.Met = c.Upstream-c.Success-c.Skipped-discount <= 0
+		v.Met = c.Upstream-c.Success-c.Skipped-c.Removed <= 0
 	case airflow.RuleNoneFailedMinOneSuccess:
 		set(bad > 0, airflow.TIUpstreamFailed)
 		set(c.Skipped == c.Upstream, airflow.TISkipped)
-		v.Met = c.Upstream-c.Success-c.Skipped-discount <= 0
+		v.Met = c.Upstream-c.Success-c.Skipped-c.Removed <= 0
 	case airflow.RuleNoneSkipped:
 		set(c.Skipped > 0, airflow.TISkipped)
 		v.Met = done && c.Skipped == 0

@@ -250,7 +250,7 @@ func (rs *RunState) markIn(g *Graph, t *TI, down int32) {
 	ts := &rs.tasks[down]
 	n := &g.Tasks[down]
 	if t.MapIndex >= 0 && len(n.MappedGroups) > 0 && !n.Mapped && len(n.MappedGroups) == 1 &&
-		(!n.fast || !n.DirectGroupMapped) && n.Group == g.Tasks[t.Task].Group && !g.Tasks[t.Task].Mapped {
+		!g.Tasks[t.Task].Mapped && len(g.Tasks[t.Task].MappedGroups) == 1 && g.Tasks[t.Task].MappedGroups[0] == n.MappedGroups[0] {
 		// Both are plain members of the same mapped group: index by index.
 		if p := ts.at(int(t.MapIndex)); p >= 0 {
 			rs.markPos(p)

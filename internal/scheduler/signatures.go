@@ -10,27 +10,6 @@ import (
 
 const pending = "scheduler: being written"
 
-// Admit is Airflow's critical section: which scheduled instances may be queued.
-func Admit(c Capacity, candidates []Candidate, lim AdmitLimits) Admission { panic(pending) }
-
-// StartQueued returns the indexes of the runs that may start, in order.
-func StartQueued(runs []QueuedRun, lim StartLimits, now time.Time) []int { panic(pending) }
-
-// Clear clears task instances of a run.
-func Clear(g *Graph, rs *RunState, o ClearOptions, now time.Time) (ActionResult, error) {
-	panic(pending)
-}
-
-// MarkTask sets the state of task instances by hand.
-func MarkTask(g *Graph, rs *RunState, o MarkOptions, now time.Time) (ActionResult, error) {
-	panic(pending)
-}
-
-// MarkRun sets the state of a run by hand: success, failed or queued.
-func MarkRun(g *Graph, rs *RunState, s airflow.DagRunState, now time.Time) (ActionResult, error) {
-	panic(pending)
-}
-
 // Rebase moves a run to another version of its DAG.
 func Rebase(from, to *Graph, rs *RunState, now time.Time) ActionResult { panic(pending) }
 
