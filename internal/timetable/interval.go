@@ -142,7 +142,7 @@ func (t *DeltaDataIntervalTimetable) round(now, anchor time.Time) (time.Time, er
 	// In floating point, because Airflow does so: fractions of a second show it.
 	length := t.delta.seconds()
 	if length == 0 {
-		return time.Time{}, &Error{Class: "ZeroDivisionError", Message: "float modulo by zero"}
+		return time.Time{}, &Error{Class: "ZeroDivisionError", Message: "float modulo"}
 	}
 	stamp := float64(now.UnixMicro()) / 1e6
 	rest := math.Mod(stamp, length)

@@ -177,8 +177,8 @@ func (o *Object) construct() (t Timetable, unserializable, err error) {
 }
 
 // Dag is what the dates of a DAG and the rules on its schedule depend on. Nil
-// dates are not given; StartDate and EndDate include those of default_args,
-// where the DAG has none of its own.
+// dates are not given. A start_date in default_args is the DAG's where it has
+// none of its own; an end_date in default_args is not, it only goes to tasks.
 type Dag struct {
 	StartDate, EndDate *time.Time
 	Catchup            bool
