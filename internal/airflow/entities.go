@@ -182,11 +182,20 @@ type DagModel struct {
 	Tags                 []string `json:"tags"`
 	TimetableSummary     string   `json:"timetable_summary"`
 	TimetableDescription string   `json:"timetable_description"`
-	// Schedule state (PlanRuns).
+	// Schedule state (PlanRuns). LastAutomated* is the data interval of the newest
+	// scheduled run, from which the next one follows.
+	LastAutomatedIntervalStart  *time.Time `json:"last_automated_interval_start,omitempty"`
+	LastAutomatedIntervalEnd    *time.Time `json:"last_automated_interval_end,omitempty"`
 	NextDagRunLogicalDate       *time.Time `json:"next_dagrun_logical_date"`
 	NextDagRunDataIntervalStart *time.Time `json:"next_dagrun_data_interval_start"`
 	NextDagRunDataIntervalEnd   *time.Time `json:"next_dagrun_data_interval_end"`
 	NextDagRunRunAfter          *time.Time `json:"next_dagrun_run_after"`
+	// NextDagRunCreateAfter is when the next run may be created; nil while
+	// max_active_runs holds it back or nothing is scheduled.
+	NextDagRunCreateAfter *time.Time `json:"next_dagrun_create_after"`
+	// LastAssetRunAfter is the run_after of the newest asset-triggered run: the
+	// next one consumes the events after it.
+	LastAssetRunAfter *time.Time `json:"last_asset_run_after,omitempty"`
 }
 
 // ImportError is why a DAG file could not be loaded.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,6 +22,15 @@ type AssetRecord struct {
 	ScheduledDags []airflow.DagID `json:"scheduled_dags,omitempty"`
 	// Producers are the tasks that have it as an outlet.
 	Producers []AssetProducer `json:"producers,omitempty"`
+	// Inactive says why the asset is inactive although it is referenced: another
+	// active asset has its name or its uri. Tasks that name it fail.
+	Inactive string `json:"inactive,omitempty"`
+}
+
+// Active reports whether events of the asset count: a schedule or an outlet
+// refers to it and no other asset has taken its name or uri.
+func (a AssetRecord) Active() bool {
+	return a.Inactive == "" && len(a.ScheduledDags)+len(a.Producers) > 0
 }
 
 // AssetProducer is a task with the asset among its outlets.
@@ -59,17 +69,42 @@ func (s *Store) ListAssets(ctx context.Context) ([]AssetRecord, error) {
 
 func assetEventPK(k AssetKey) string { return joinKey(kindAssetEvent, k.Name, k.URI) }
 
-// PutAssetEvent records an event. Its id (producing dispatch and asset) makes a
-// repetition harmless: the first one stays.
-func (s *Store) PutAssetEvent(ctx context.Context, e airflow.AssetEvent) (created bool, err error) {
-	k := AssetKey{e.AssetName, e.AssetURI}
-	key := kv.Key{PK: assetEventPK(k), SK: joinKey(sortableTime(e.Timestamp), e.ID)}
-	index := map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetEvent), SK: key.SK}}
-	err = s.kv.Write(ctx, kv.Put(entity(key, marshal(e), index), kv.NotExists()))
-	if _, failed := failedItem(err); failed {
-		return false, nil
+// RecordAssetEvent records an event together with the DAGs it is queued for, in
+// one transaction. The event's id (producing dispatch and asset) makes a
+// repetition harmless: created is false then and nothing is queued again. A DAG
+// that already has a waiting update of the asset keeps it.
+func (s *Store) RecordAssetEvent(ctx context.Context, e airflow.AssetEvent, queue []QueuedAsset) (created bool, err error) {
+	key := kv.Key{PK: assetEventPK(AssetKey{e.AssetName, e.AssetURI}), SK: joinKey(sortableTime(e.Timestamp), e.ID)}
+	ops := []kv.Op{kv.Put(entity(key, marshal(e), map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetEvent), SK: key.SK}}), kv.NotExists())}
+	for _, q := range queue {
+		index := map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetQueue), SK: joinKey(string(q.DagID), q.AssetName, q.AssetURI)}}
+		ops = append(ops, kv.Put(entity(queuedKey(q.DagID, AssetKey{q.AssetName, q.AssetURI}), marshal(q), index), kv.NotExists()))
 	}
-	return err == nil, translate(err)
+	rest := []kv.Op(nil)
+	if len(ops) > kv.MaxTransactOps {
+		ops, rest = ops[:kv.MaxTransactOps], ops[kv.MaxTransactOps:]
+	}
+	for {
+		err := s.kv.Transact(ctx, "", ops)
+		var cancelled *kv.CancelError
+		if errors.As(err, &cancelled) && errors.Is(err, kv.ErrConditionFailed) {
+			if cancelled.Op == 0 {
+				return false, nil
+			}
+			ops = append(ops[:cancelled.Op:cancelled.Op], ops[cancelled.Op+1:]...)
+			continue
+		}
+		if err != nil {
+			return false, translate(err)
+		}
+		break
+	}
+	for _, op := range rest {
+		if err := s.kv.Write(ctx, op); err != nil && !errors.Is(err, kv.ErrConditionFailed) {
+			return true, translate(err)
+		}
+	}
+	return true, nil
 }
 
 // ListAssetEvents lists the events of an asset with from < timestamp <= to, by
@@ -97,23 +132,14 @@ type QueuedAsset struct {
 	AssetURI  string        `json:"asset_uri"`
 	// CreatedAt is the time of the first event since the DAG's last run.
 	CreatedAt time.Time `json:"created_at"`
+	// Alias is the asset alias through which it came, "" if directly.
+	Alias string `json:"alias,omitempty"`
 	// EventID is the id of that event.
 	EventID string `json:"event_id"`
 }
 
 func queuedKey(dag airflow.DagID, k AssetKey) kv.Key {
 	return kv.Key{PK: joinKey(kindAssetQueue, string(dag)), SK: joinKey(k.Name, k.URI)}
-}
-
-// QueueAsset records that an asset was updated for a waiting DAG, once until the
-// DAG's next run takes it; later events change nothing.
-func (s *Store) QueueAsset(ctx context.Context, q QueuedAsset) error {
-	index := map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetQueue), SK: joinKey(string(q.DagID), q.AssetName, q.AssetURI)}}
-	err := s.kv.Write(ctx, kv.Put(entity(queuedKey(q.DagID, AssetKey{q.AssetName, q.AssetURI}), marshal(q), index), kv.NotExists()))
-	if _, failed := failedItem(err); failed {
-		return nil
-	}
-	return translate(err)
 }
 
 // ListQueuedAssets lists the waiting updates of a DAG.

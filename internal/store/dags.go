@@ -19,8 +19,8 @@ var dueIndex = joinKey("DUE", kindDAG)
 // dagIndex lists a DAG among all DAGs, and among the due ones if it waits for a date.
 func dagIndex(m airflow.DagModel) map[kv.IndexName]kv.Key {
 	ix := listed(kindDAG, joinKey(string(m.DagID)))
-	if m.NextDagRunRunAfter != nil && !m.IsPaused && !m.IsStale && !m.HasImportErrors {
-		ix[kv.GSI2] = kv.Key{PK: dueIndex, SK: joinKey(sortableTime(*m.NextDagRunRunAfter), string(m.DagID))}
+	if m.NextDagRunCreateAfter != nil && !m.IsPaused && !m.IsStale && !m.HasImportErrors {
+		ix[kv.GSI2] = kv.Key{PK: dueIndex, SK: joinKey(sortableTime(*m.NextDagRunCreateAfter), string(m.DagID))}
 	}
 	return ix
 }
@@ -54,7 +54,7 @@ func (s *Store) ListDueDags(ctx context.Context, now time.Time, limit int) ([]ai
 	// An index may be behind its table: keep what is still due.
 	due := ms[:0]
 	for _, m := range ms {
-		if m.NextDagRunRunAfter != nil && !m.NextDagRunRunAfter.After(now) && !m.IsPaused && !m.IsStale && !m.HasImportErrors {
+		if m.NextDagRunCreateAfter != nil && !m.NextDagRunCreateAfter.After(now) && !m.IsPaused && !m.IsStale && !m.HasImportErrors {
 			due = append(due, m)
 		}
 	}

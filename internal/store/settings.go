@@ -260,3 +260,17 @@ func (s *Store) MarkEffect(ctx context.Context, id string, until time.Time) erro
 	it.ExpiresAt = until.Unix()
 	return translate(s.kv.Write(ctx, kv.Put(it, kv.Cond{})))
 }
+
+// ReserveRequest binds a request to the run id it creates: the first caller's
+// choice stays, every caller gets it back.
+func (s *Store) ReserveRequest(ctx context.Context, id string, runID airflow.RunID, until time.Time) (airflow.RunID, error) {
+	it := entity(namedKey(kindEffect, "request#"+id), marshal(logicalDateDoc{runID}), nil)
+	it.ExpiresAt = until.Unix()
+	err := s.kv.Write(ctx, kv.Put(it, kv.NotExists()))
+	if have, failed := failedItem(err); failed && have != nil {
+		var d logicalDateDoc
+		err := decode(*have, &d)
+		return d.RunID, err
+	}
+	return runID, translate(err)
+}

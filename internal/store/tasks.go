@@ -46,8 +46,10 @@ type AttemptDoc struct {
 	// FirstStart is when the first dispatch of this try began; a sensor's
 	// timeout counts from it across reschedules and deferrals.
 	FirstStart *time.Time `json:"first_start,omitempty"`
-	Queue      string     `json:"queue,omitempty"`
-	Executor   string     `json:"executor,omitempty"`
+	// RescheduleCount is how often this try was rescheduled.
+	RescheduleCount int    `json:"reschedule_count,omitempty"`
+	Queue           string `json:"queue,omitempty"`
+	Executor        string `json:"executor,omitempty"`
 	// Report is what the worker reported, for the engine to apply.
 	Report json.RawMessage `json:"report,omitempty"`
 	// XComs are the values small enough to travel inside the row.
