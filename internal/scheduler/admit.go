@@ -123,7 +123,11 @@ func Admit(c Capacity, candidates []Candidate, lim AdmitLimits) Admission {
 	if cut > 0 && !unlimited {
 		cut = min(cut, free)
 	}
-	a.rank(order)
+	for name, open := range a.open {
+		if open <= 0 {
+			a.starved[starvedKey{pool: name}] = true
+		}
+	}
 	if cut <= 0 {
 		for _, i := range order {
 			a.examine(i)
@@ -145,11 +149,9 @@ type admitter struct {
 	taskUsed    map[TaskKey]int // added to c.TaskActive
 	runTaskUsed map[RunTaskKey]int
 	starved     map[starvedKey]bool
-	list        []int  // of the current round
-	overRank    []bool // beyond what max_active_tasks of its run lets through
 }
 
-type runAdmit struct{ active, ranked int }
+type runAdmit struct{ active int }
 
 // starvedKey names what further lists leave out: a pool, a run, a task, a task of a run.
 type starvedKey struct {
@@ -203,37 +205,34 @@ func (a *admitter) run(i int) *runAdmit {
 	return r
 }
 
-// rank marks the candidates of a run beyond the number that max_active_tasks
-// leaves it: they are not even listed.
-func (a *admitter) rank(order []int) {
-	a.overRank = make([]bool, len(a.cand))
-	for _, i := range order {
-		r := a.run(i)
-		if r.ranked++; r.active+r.ranked > a.cand[i].MaxActiveTasks {
-			a.overRank[i] = true
-		}
-	}
-}
-
+// rounds draws and checks lists as Airflow's query does: without what is known
+// to be starved and without runs that are at max_active_tasks; of each run at
+// most max_active_tasks candidates; at most cut in all.
 func (a *admitter) rounds(order []int, cut int) {
+	behind := make([]Code, len(a.cand))
 	for {
 		before := len(a.starved)
-		listed := 0
+		ranked := map[RunKey]int{}
+		var list []int
 		for _, i := range order {
-			if a.overRank[i] || a.leftOut(i) {
+			c := &a.cand[i]
+			key := RunKey{c.Key.DagID, c.Key.RunID}
+			behind[i] = CodeNotLookedAt
+			if a.leftOut(i) {
 				continue
 			}
-			if listed == cut {
-				break
+			if ranked[key]++; ranked[key] > c.MaxActiveTasks || a.run(i).active >= c.MaxActiveTasks {
+				behind[i] = CodeMaxActiveTasks
+				continue
 			}
-			listed++
-			a.list = append(a.list, i)
+			if len(list) < cut {
+				list = append(list, i)
+			}
 		}
-		for _, i := range a.list {
+		for _, i := range list {
 			a.examine(i)
 		}
-		a.list = a.list[:0]
-		if len(a.out.Queued) > 0 || listed < cut || len(a.starved) == before {
+		if len(a.out.Queued) > 0 || len(list) < cut || len(a.starved) == before {
 			break
 		}
 	}
@@ -242,10 +241,10 @@ func (a *admitter) rounds(order []int, cut int) {
 		queued[i] = true
 	}
 	for _, i := range order {
-		if _, known := a.out.Blocked[i]; !known && !queued[i] {
-			a.out.Blocked[i] = CodeNotLookedAt
-			if a.overRank[i] {
-				a.out.Blocked[i] = CodeMaxActiveTasks
+		if a.out.Blocked[i] == "" && !queued[i] {
+			a.out.Blocked[i] = behind[i]
+			if a.starved[starvedKey{pool: a.cand[i].Pool}] {
+				a.out.Blocked[i] = CodePoolFull
 			}
 		}
 	}

@@ -89,7 +89,9 @@ func replayLimits(c *vecCase) error {
 		var at []string
 		for _, name := range names {
 			x := all[name]
-			if x.state != airflow.TIScheduled || x.run.State != "running" || x.dag.Paused {
+			// The recorder paused DAGs one after the other and each new DAG un-paused
+			// the others: a pause is effective on the last DAG only.
+			if x.state != airflow.TIScheduled || x.run.State != "running" || x.dag.Paused && x.dag == &c.DAGs[len(c.DAGs)-1] {
 				continue
 			}
 			t := x.node.Task
