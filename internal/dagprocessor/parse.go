@@ -1,0 +1,322 @@
+package dagprocessor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/blob"
+	"github.com/gustflow/gust/internal/bundle"
+	"github.com/gustflow/gust/internal/timetable"
+)
+
+// parsedFile is a DAG file after parsing, before registration.
+type parsedFile struct {
+	path     string
+	dags     []parsedDag // by order in the file
+	problems []airflow.Problem
+	warnings []airflow.Problem
+	state    *fileState
+	// changing says that the file changed while it was read: it is read again.
+	changing bool
+	// err is a failure that is not the file's.
+	err error
+}
+
+// parsedDag is one DAG of a file, ready to be registered.
+type parsedDag struct {
+	dag         *airflow.DAG
+	canonical   []byte
+	hash        string
+	bundle      string
+	summary     string // of the timetable
+	description string // of the timetable
+}
+
+func (f *parsedFile) problem(format string, args ...any) {
+	f.problems = append(f.problems, airflow.Problem{File: f.path, Message: fmt.Sprintf(format, args...), Severity: "error"})
+}
+
+// invalid adds the problems of an InvalidError; another error is one problem.
+func (f *parsedFile) invalid(field string, err error) {
+	var inv *airflow.InvalidError
+	if !errors.As(err, &inv) {
+		f.problems = append(f.problems, airflow.Problem{File: f.path, Field: field, Message: err.Error(), Severity: "error"})
+		return
+	}
+	for _, p := range inv.Problems {
+		if p.File != "" && p.File != f.path {
+			p.Message = p.File + ": " + p.Message
+		}
+		p.File = f.path
+		if p.Field == "" {
+			p.Field = field
+		} else if field != "" {
+			p.Field = field + "." + p.Field
+		}
+		if p.Severity == "" {
+			p.Severity = "error"
+		}
+		f.problems = append(f.problems, p)
+	}
+}
+
+// parser reads and checks DAG files; it does not know the Store.
+type parser struct {
+	root    string
+	loader  Loader
+	opts    ScanOptions
+	timeout time.Duration
+	now     func() time.Time
+	log     func(msg string, args ...any)
+}
+
+// parse loads one file and checks its DAGs.
+func (p *parser) parse(ctx context.Context, path string) *parsedFile {
+	start := p.now()
+	f := &parsedFile{path: path, state: &fileState{}}
+	content, size, err := p.read(path)
+	if err != nil {
+		f.problem("%v", err)
+		f.state.Deps = []Dependency{{Path: path, Hash: unreadable}}
+		return f
+	}
+	if size > p.opts.MaxFileBytes {
+		f.problem("the file has %d bytes, more than %d: split it, or raise the limit", size, p.opts.MaxFileBytes)
+		f.state.Deps = []Dependency{{Path: path, Hash: tooLarge(size)}}
+		return f
+	}
+	f.state.Deps = []Dependency{{Path: path, Hash: blob.Hash(content)}}
+	res := p.load(ctx, LoadRequest{Root: p.root, Path: path, Content: content})
+	f.problems = append(f.problems, located(path, res.Problems, "error")...)
+	f.warnings = located(path, res.Warnings, "warning")
+	f.state.Inputs, f.state.ValidUntil = res.Inputs, res.ValidUntil
+	f.depend(res.Dependencies...)
+	if len(res.Inputs) > 0 {
+		// Taken after loading: a value that changed meanwhile shows at the next scan
+		// or not at all; the loader is asked for the same names again then.
+		if f.state.InputDigest, err = p.loader.Inputs(ctx, res.Inputs); err != nil {
+			f.err = err
+		}
+	}
+	seen := map[airflow.DagID]bool{}
+	for _, d := range res.DAGs {
+		if seen[d.DagID] {
+			f.problem("DAG %q is defined twice in the file: only the first is loaded; give the other one another dag_id", d.DagID)
+			continue
+		}
+		seen[d.DagID] = true
+		p.check(f, d)
+	}
+	f.state.Duration = p.now().Sub(start)
+	return f
+}
+
+// unreadable stands for the hash of a content that could not be read. No content
+// has it, so the file is tried again whenever it is looked at.
+const unreadable = "unreadable"
+
+// tooLarge stands for the hash of a DAG file that is not read because of its size.
+func tooLarge(size int64) string { return fmt.Sprintf("%d bytes", size) }
+
+func (p *parser) read(path string) (content []byte, size int64, err error) {
+	r, err := os.Open(filepath.Join(p.root, filepath.FromSlash(path)))
+	if err != nil {
+		return nil, 0, fmt.Errorf("the file cannot be read: %w", err)
+	}
+	defer r.Close()
+	fi, err := r.Stat()
+	if err == nil && fi.Size() > p.opts.MaxFileBytes {
+		return nil, fi.Size(), nil
+	}
+	if err == nil {
+		content, err = io.ReadAll(io.LimitReader(r, p.opts.MaxFileBytes+1))
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("the file cannot be read: %w", err)
+	}
+	return content, int64(len(content)), nil
+}
+
+// load calls the loader, bounded in time and safe from its panics.
+func (p *parser) load(ctx context.Context, req LoadRequest) LoadResult {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	done := make(chan LoadResult, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				p.log("the loader failed", "file", req.Path, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+				done <- LoadResult{Problems: []airflow.Problem{{Message: fmt.Sprintf("internal error while loading the file: %v; please report it with the file", r)}}}
+			}
+		}()
+		done <- p.loader.Load(ctx, req)
+	}()
+	select {
+	case r := <-done:
+		return r
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return LoadResult{Problems: []airflow.Problem{{Message: fmt.Sprintf("the file could not be loaded within %v ([core] dagbag_import_timeout)", p.timeout), Class: "AirflowTaskTimeout"}}}
+		}
+		return LoadResult{Problems: []airflow.Problem{{Message: ctx.Err().Error()}}}
+	}
+}
+
+// located fills in what a loader may leave out of a problem.
+func located(path string, ps []airflow.Problem, severity string) []airflow.Problem {
+	out := make([]airflow.Problem, len(ps))
+	for i, p := range ps {
+		if p.File == "" {
+			p.File = path
+		}
+		if p.Severity == "" {
+			p.Severity = severity
+		}
+		out[i] = p
+	}
+	return out
+}
+
+// depend adds dependencies. Two reads of one path that differ mean that the file
+// changed in between.
+func (f *parsedFile) depend(deps ...Dependency) {
+	for _, d := range deps {
+		known := false
+		for i, have := range f.state.Deps {
+			if have.Path == d.Path {
+				known = true
+				f.changing = f.changing || have.Hash != d.Hash
+				setDefault(&f.state.Deps[i].Mode, have.Mode == "", d.Mode)
+			}
+		}
+		if !known {
+			f.state.Deps = append(f.state.Deps, d)
+		}
+	}
+}
+
+// dependOnUnusable makes the file be parsed again when a source file of it that
+// is missing or unusable changes.
+func (f *parsedFile) dependOnUnusable(root, source string) {
+	if bundle.CheckPath(source) != nil {
+		return // no file will ever be there
+	}
+	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(source))); errors.Is(err, fs.ErrNotExist) {
+		f.depend(Dependency{Path: source, Hash: Missing})
+		return
+	}
+	f.depend(Dependency{Path: source, Hash: unreadable})
+}
+
+// check canonicalises and validates a DAG.
+func (p *parser) check(f *parsedFile, d LoadedDAG) {
+	field := string(d.DagID)
+	if err := airflow.CheckID("dag_id", field); err != nil {
+		f.invalid(field, err)
+		return
+	}
+	canonical, hash, err := airflow.CanonicalDAG(d.Document)
+	if err != nil {
+		f.invalid(field, err)
+		return
+	}
+	dag, err := airflow.ParseDAG(canonical)
+	if err != nil {
+		f.invalid(field, err)
+		return
+	}
+	if dag.DagID != d.DagID {
+		f.problem("the document of DAG %q says dag_id %q", d.DagID, dag.DagID)
+		return
+	}
+	pd := parsedDag{dag: dag, canonical: canonical, hash: hash}
+	if len(dag.Timetable) > 0 {
+		tt, err := timetable.Parse(dag.Timetable)
+		if err != nil {
+			f.invalid(field+".schedule", err)
+			return
+		}
+		pd.summary, pd.description = tt.Summary(), tt.Description()
+	}
+	f.dags = append(f.dags, pd)
+}
+
+// sources returns the files of a DAG's bundle snapshot.
+func (f *parsedFile) sources(d *airflow.DAG) []string {
+	out := []string{f.path}
+	for _, s := range d.Gust.SourceFiles {
+		if s != f.path {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// snapshot makes the bundle snapshots of a file's DAGs and stores their
+// documents. A DAG whose files are unusable does not load.
+func (p *Processor) snapshot(ctx context.Context, f *parsedFile) {
+	good := f.dags[:0]
+	for _, d := range f.dags {
+		hash, m, err := p.cfg.Bundles.Snapshot(ctx, p.cfg.Folder, f.sources(d.dag), bundle.SnapshotOptions{})
+		var inv *airflow.InvalidError
+		if errors.As(err, &inv) {
+			f.invalid(string(d.dag.DagID), err)
+			for _, pr := range inv.Problems {
+				f.dependOnUnusable(p.cfg.Folder, pr.File)
+			}
+			continue
+		}
+		if err == nil {
+			err = p.cfg.Store.PutDocument(ctx, d.hash, d.canonical)
+		}
+		if err != nil {
+			f.err = err
+			return
+		}
+		for _, file := range m.Files {
+			f.depend(Dependency{Path: file.Path, Hash: file.SHA256, Mode: file.Mode})
+		}
+		d.bundle = hash
+		good = append(good, d)
+	}
+	f.dags = good
+}
+
+// forEach calls f for 0 … n-1, at most limit at once, and waits for all.
+func forEach(n, limit int, f func(i int)) {
+	if n <= 1 || limit <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(n, limit) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range next {
+				f(i)
+			}
+		}()
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+func keysOf[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }
