@@ -54,7 +54,7 @@ func NewRelativeDelta(args map[string]any) (*RelativeDelta, error) {
 		"hour": &r.Hour, "minute": &r.Minute, "second": &r.Second, "microsecond": &r.Microsecond,
 	}
 	var problems []string
-	yearDay, weeks, noLeap := 0, 0, false
+	yearDay, nonLeapDay, weeks := 0, 0, 0
 	for _, key := range sortedKeys(args) {
 		v := args[key]
 		if v == nil {
@@ -82,14 +82,16 @@ func NewRelativeDelta(args map[string]any) (*RelativeDelta, error) {
 			weeks = n
 		case key == "yearday":
 			yearDay = n
-			if n > 59 {
-				r.LeapDays = -1
-			}
 		case key == "nlyearday":
-			yearDay, noLeap = n, true
+			nonLeapDay = n
 		default:
 			problems = append(problems, fmt.Sprintf("relativedelta has no argument %q", key))
 		}
+	}
+	if nonLeapDay != 0 {
+		yearDay = nonLeapDay // it wins
+	} else if yearDay > 59 && yearDay < 366 {
+		r.LeapDays = -1
 	}
 	if yearDay != 0 {
 		month, day, ok := monthOfYearDay(yearDay)
@@ -97,9 +99,6 @@ func NewRelativeDelta(args map[string]any) (*RelativeDelta, error) {
 			problems = append(problems, fmt.Sprintf("invalid year day (%d)", yearDay))
 		}
 		r.Month, r.Day = &month, &day
-		if noLeap {
-			r.LeapDays = 0
-		}
 	}
 	if len(problems) > 0 {
 		return nil, &Error{Class: "ValueError", Message: strings.Join(problems, "; ")}

@@ -66,7 +66,8 @@ type Config struct {
 // author gives as schedule: nil, a string, a Delta, a time.Duration, Assets, an
 // *Object, or an Object.
 //
-// The error is an *Error with the stage at which Airflow refuses the DAG.
+// The error is an *Error with the stage at which Airflow refuses the DAG, or an
+// *UnknownTimetableError for an Object of another class.
 func FromSchedule(schedule any, c Config) (Timetable, error) {
 	t, bad, err := construct(schedule, c)
 	if err != nil {
