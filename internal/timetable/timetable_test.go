@@ -217,3 +217,30 @@ func TestMonthsThatDoNotAdvance(t *testing.T) {
 		t.Errorf("got %v, want an error", err)
 	}
 }
+
+// TestBackfillLeavesOutWhatEndsNow: only intervals that ended before now count;
+// run ids keep the zone of the request for a delta's first run.
+func TestBackfillLeavesOutWhatEndsNow(t *testing.T) {
+	request := BackfillRequest{
+		From: at(t, "2026-01-01T00:00:00-05:00"), To: at(t, "2026-01-01T03:00:00-05:00"), Now: at(t, "2026-01-01T07:00:00Z"),
+		ReprocessBehavior: ReprocessNone,
+	}
+	infos, err := BackfillRuns(NewDeltaTriggerTimetable(Seconds(3600), Delta{}), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, info := range infos {
+		got = append(got, RunID("backfill", info.RunAfter))
+	}
+	if want := "backfill__2026-01-01T00:00:00-05:00 backfill__2026-01-01T06:00:00+00:00"; strings.Join(got, " ") != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	request.ExistingRun = func(time.Time) (string, bool) { return "failed", true }
+	for behavior, n := range map[ReprocessBehavior]int{ReprocessNone: 0, ReprocessFailed: 2, ReprocessCompleted: 2} {
+		request.ReprocessBehavior = behavior
+		if infos, err := BackfillRuns(NewDeltaTriggerTimetable(Seconds(3600), Delta{}), request); err != nil || len(infos) != n {
+			t.Errorf("%s over failed runs: got %d runs %v, want %d", behavior, len(infos), err, n)
+		}
+	}
+}

@@ -269,6 +269,9 @@ func compareError(got error, want *vectorError) error {
 		// Ends in a Python set of numbers and strings: its order is random.
 		sameText = strings.HasPrefix(want.Message, strings.SplitN(e.Message, " vs nth=", 2)[0])
 	}
+	if strings.Contains(e.Message, "Is a directory") { // goes on with a path of the machine
+		sameText = strings.Contains(want.Message, "Is a directory")
+	}
 	if e.Stage != want.Stage || e.Class != want.Class || !sameText {
 		return fmt.Errorf("got %+v, want %+v", *e, *want)
 	}

@@ -32,13 +32,22 @@ func FixedZone(seconds int) Zone {
 // while a process runs.
 var zones sync.Map
 
+// areas are the folders of the time zone database.
+var areas = map[string]bool{
+	"Africa": true, "America": true, "America/Argentina": true, "America/Indiana": true, "America/Kentucky": true,
+	"America/North_Dakota": true, "Antarctica": true, "Arctic": true, "Asia": true, "Atlantic": true, "Australia": true,
+	"Brazil": true, "Canada": true, "Chile": true, "Etc": true, "Europe": true, "Indian": true, "Mexico": true,
+	"Pacific": true, "US": true,
+}
+
 // LoadZone returns the zone of an IANA name. It is the only function of this
 // package that does I/O: it reads the time zone database of the machine, or the
 // one that the program embeds.
 //
 // Names are case-sensitive, except UTC. Offsets ("+09:00", "UTC+9"), "Z", "local"
-// and numbers are no names. The error is an *Error of class InvalidTimezone, or
-// ValueError for what cannot be a key of the database.
+// and numbers are no names. The error is an *Error of class InvalidTimezone,
+// ValueError for what cannot be a key of the database, or IsADirectoryError for
+// an area without a place.
 func LoadZone(name string) (Zone, error) {
 	if strings.EqualFold(name, "utc") {
 		return UTC, nil
@@ -49,8 +58,13 @@ func LoadZone(name string) (Zone, error) {
 	switch {
 	case strings.HasPrefix(name, "/"):
 		return Zone{}, &Error{Class: "ValueError", Message: "ZoneInfo keys may not be absolute paths, got: " + name}
-	case name == "" || path.Clean(name) != name || name == "." || strings.HasPrefix(name, ".."):
+	case name == "." || name == ".." || strings.HasPrefix(name, "../"):
+		return Zone{}, &Error{Class: "ValueError", Message: "ZoneInfo keys must refer to subdirectories of TZPATH, got: " + name}
+	case name == "" || path.Clean(name) != name:
 		return Zone{}, &Error{Class: "ValueError", Message: "ZoneInfo keys must be normalized relative paths, got: " + name}
+	}
+	if areas[name] {
+		return Zone{}, &Error{Class: "IsADirectoryError", Message: "[Errno 21] Is a directory: '" + name + "'"}
 	}
 	invalid := &Error{Class: "InvalidTimezone", Message: name}
 	if name == "Local" {
