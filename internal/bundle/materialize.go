@@ -80,6 +80,9 @@ func (s *Store) materialize(ctx context.Context, hash string) error {
 	if s.intact(hash, m) {
 		return nil
 	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil { // somebody may have emptied the cache
+		return err
+	}
 	tmp, err := os.MkdirTemp(s.dir, tmpPrefix)
 	if err != nil {
 		return err
