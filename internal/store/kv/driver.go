@@ -1,6 +1,9 @@
 package kv
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Driver is what a store of items must do. All methods may be called concurrently. Every method returns [ErrClosed]
 // after Close, the context's error when it has ended, and [ErrInvalid] for a request outside the limits below, on every
@@ -119,6 +122,9 @@ func All(ctx context.Context, d Driver, q Query, yield func(Item) bool) error {
 		}
 		if page.Cursor == "" {
 			return nil
+		}
+		if page.Cursor == q.Cursor {
+			return Wrap("query", Key{PK: q.PK}, fmt.Errorf("%w: the cursor does not advance", ErrCorrupt))
 		}
 		q.Cursor = page.Cursor
 	}

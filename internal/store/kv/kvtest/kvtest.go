@@ -147,10 +147,20 @@ func (b bundle) wantErr(err, want error) {
 func (b bundle) all(q kv.Query) []kv.Item {
 	b.Helper()
 	var out []kv.Item
-	if err := kv.All(b.Context(), b.d, q, func(it kv.Item) bool { out = append(out, it); return true }); err != nil {
-		b.Fatalf("query %+v: %v", q, err)
+	start := q
+	for range 10_000 {
+		page, err := b.d.Query(b.Context(), q)
+		if err != nil {
+			b.Fatalf("query %+v: %v", q, err)
+		}
+		out = append(out, page.Items...)
+		if page.Cursor == "" {
+			return out
+		}
+		q.Cursor = page.Cursor
 	}
-	return out
+	b.Fatalf("query %+v does not end: %d items so far", start, len(out))
+	return nil
 }
 
 func (b bundle) sks(q kv.Query) []string {
