@@ -43,15 +43,7 @@ func (x *expansion) tasks(f func(int32)) {
 
 // parseTime returns the length of an expansion that needs literals only.
 func (x *expansion) parseTime() (int, bool) {
-	n := 1
-	for i := range x.args {
-		k, ok := x.args[i].length(nil)
-		if !ok {
-			return 0, false
-		}
-		n *= k
-	}
-	return n, true
+	return x.length(nil)
 }
 
 // length evaluates the expression; of gives the length a task contributes, nil
@@ -74,7 +66,7 @@ func (e *lengthExpr) length(of func(task int32) (int, bool)) (int, bool) {
 		}
 		switch {
 		case e.op == lenConcat:
-			total += k
+			total = min(total+k, MaxMapIndex+1)
 		case i == 0, e.fill && k > total, !e.fill && k < total:
 			total = k
 		}
@@ -89,7 +81,7 @@ func (x *expansion) length(of func(task int32) (int, bool)) (int, bool) {
 		if !ok {
 			return 0, false
 		}
-		n *= k
+		n = min(n*k, MaxMapIndex+1) // beyond it nothing is expanded
 	}
 	return n, true
 }
@@ -129,7 +121,7 @@ func (rs *RunState) mappedCount(g *Graph, task int32) (int, bool) {
 		}
 		total *= k
 	}
-	return total, true
+	return total, total <= MaxMapIndex
 }
 
 // groupCount is how many times the members of a mapped group are repeated.
@@ -168,7 +160,7 @@ func (g *Graph) parseTimeCount(task int32) (int, bool) {
 		}
 		total *= k
 	}
-	return total, true
+	return total, total <= MaxMapIndex
 }
 
 // indexRange is a set of map indexes of one upstream task that an instance
