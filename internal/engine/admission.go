@@ -1,0 +1,486 @@
+package engine
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+)
+
+// admission is the authority over slots in this process: parallelism, pools,
+// max_active_tasks per run, max_active_tis_per_dag and _per_dagrun. It holds the
+// scheduled instances as waiters and hands out slots in the order of
+// scheduler.Admit (priority, logical date, map_index), but incrementally: a
+// freed slot costs time in the number of lanes, not of waiters. A lane is the
+// waiters of one task in one run, which share priority, pool and limits.
+//
+// It can be rebuilt from the states of the unfinished runs at any time (load).
+type admission struct {
+	mu          sync.Mutex
+	parallelism int
+	active      int
+	pools       map[string]*poolState
+	runs        map[store.RunKey]*runAdmission
+	perTask     map[scheduler.TaskKey]int // queued, running and deferred over all runs
+	lanes       map[laneKey]*lane
+	order       laneHeap // lanes that have waiters
+}
+
+type poolState struct {
+	exists          bool
+	slots           int
+	includeDeferred bool
+	occupied        int
+	deferred        int
+}
+
+func (p *poolState) open(slots int) bool {
+	if !p.exists {
+		return false
+	}
+	if p.slots == airflow.UnlimitedSlots {
+		return true
+	}
+	used := p.occupied
+	if p.includeDeferred {
+		used += p.deferred
+	}
+	return slots <= p.slots-used
+}
+
+type runAdmission struct {
+	graph   *scheduler.Graph
+	date    scheduler.Micros
+	held    bool          // paused: its waiters stay
+	active  int           // queued + running
+	perTask map[int32]int // queued, running and deferred
+	holding map[int]slot  // by position
+	granted []int         // slots handed out, not yet dispatched
+}
+
+type slot struct {
+	task     int32
+	deferred bool
+}
+
+type laneKey struct {
+	run  store.RunKey
+	task int32
+}
+
+// lane is a queue of positions by map_index.
+type lane struct {
+	key     laneKey
+	node    *scheduler.Node
+	run     *runAdmission
+	waiting waiterHeap
+	in      map[int]bool // positions that wait; the heap may hold stale ones
+	at      int          // index in order, -1 if absent
+}
+
+type waiter struct {
+	mapIndex int32
+	pos      int
+}
+
+type waiterHeap []waiter
+
+func (h waiterHeap) Len() int           { return len(h) }
+func (h waiterHeap) Less(i, j int) bool { return h[i].mapIndex < h[j].mapIndex }
+func (h waiterHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *waiterHeap) Push(x any)        { *h = append(*h, x.(waiter)) }
+func (h *waiterHeap) Pop() any          { o := *h; x := o[len(o)-1]; *h = o[:len(o)-1]; return x }
+
+type laneHeap []*lane
+
+func (h laneHeap) Len() int { return len(h) }
+func (h laneHeap) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	if a.node.Weight != b.node.Weight {
+		return a.node.Weight > b.node.Weight
+	}
+	if a.run.date != b.run.date {
+		return a.run.date < b.run.date
+	}
+	if am, bm := a.waiting[0].mapIndex, b.waiting[0].mapIndex; am != bm {
+		return am < bm
+	}
+	if a.key.run != b.key.run { // no order in Airflow; here one that is always the same
+		return a.key.run.String() < b.key.run.String()
+	}
+	return a.key.task < b.key.task
+}
+func (h laneHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+func (h *laneHeap) Push(x any) {
+	l := x.(*lane)
+	l.at = len(*h)
+	*h = append(*h, l)
+}
+func (h *laneHeap) Pop() any {
+	o := *h
+	l := o[len(o)-1]
+	*h = o[:len(o)-1]
+	l.at = -1
+	return l
+}
+
+func newAdmission(parallelism int) *admission {
+	return &admission{
+		parallelism: parallelism,
+		pools:       map[string]*poolState{},
+		runs:        map[store.RunKey]*runAdmission{},
+		perTask:     map[scheduler.TaskKey]int{},
+		lanes:       map[laneKey]*lane{},
+	}
+}
+
+func (a *admission) pool(name string) *poolState {
+	p := a.pools[name]
+	if p == nil {
+		p = &poolState{}
+		a.pools[name] = p
+	}
+	return p
+}
+
+// setPools replaces the sizes of all pools.
+func (a *admission) setPools(pools []airflow.Pool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.pools {
+		p.exists = false
+	}
+	for _, p := range pools {
+		s := a.pool(p.Name)
+		s.exists, s.slots, s.includeDeferred = true, p.Slots, p.IncludeDeferred
+	}
+}
+
+func (a *admission) runOf(key store.RunKey, g *scheduler.Graph, rs *scheduler.RunState) *runAdmission {
+	ra := a.runs[key]
+	if ra == nil {
+		ra = &runAdmission{perTask: map[int32]int{}, holding: map[int]slot{}}
+		if d := rs.Header.LogicalDate; d != nil {
+			ra.date = scheduler.At(*d)
+		}
+		a.runs[key] = ra
+	}
+	ra.graph = g
+	return ra
+}
+
+// load rebuilds the accounts of a run from its state.
+func (a *admission) load(key store.RunKey, g *scheduler.Graph, rs *scheduler.RunState) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dropLocked(key)
+	a.runOf(key, g, rs)
+	for pos := 0; pos < rs.Len(); pos++ {
+		a.settle(key, g, rs, pos)
+	}
+}
+
+// apply brings the accounts of a run up to date with the instances that changed.
+func (a *admission) apply(key store.RunKey, g *scheduler.Graph, rs *scheduler.RunState, ts []scheduler.Transition) {
+	if len(ts) == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ra := a.runs[key]; ra != nil && ra.graph != g { // moved to another DAG version: task indexes changed
+		a.dropLocked(key)
+		a.runOf(key, g, rs)
+		for pos := 0; pos < rs.Len(); pos++ {
+			a.settle(key, g, rs, pos)
+		}
+		return
+	}
+	a.runOf(key, g, rs)
+	for _, t := range ts {
+		a.settle(key, g, rs, t.Pos)
+	}
+}
+
+// settle makes the account of one instance equal to its state.
+func (a *admission) settle(key store.RunKey, g *scheduler.Graph, rs *scheduler.RunState, pos int) {
+	ti := rs.At(pos)
+	ra := a.runs[key]
+	s := ti.State
+	known := int(ti.Task) < len(g.Tasks)
+	wants := known && (s.HoldsSlot() || s == airflow.TIDeferred)
+	granted := false
+	if s == airflow.TIScheduled {
+		for _, p := range ra.granted {
+			granted = granted || p == pos
+		}
+	}
+	if held, ok := ra.holding[pos]; ok && !granted {
+		if wants && held.task == ti.Task && held.deferred == (s == airflow.TIDeferred) {
+			return
+		}
+		a.account(key, ra, held, -1)
+		delete(ra.holding, pos)
+	}
+	if wants {
+		sl := slot{ti.Task, s == airflow.TIDeferred}
+		ra.holding[pos] = sl
+		a.account(key, ra, sl, 1)
+	}
+	lk := laneKey{key, ti.Task}
+	l := a.lanes[lk]
+	waits := known && s == airflow.TIScheduled && !granted
+	switch {
+	case waits:
+		if l == nil {
+			l = &lane{key: lk, node: &g.Tasks[ti.Task], run: ra, in: map[int]bool{}, at: -1}
+			a.lanes[lk] = l
+		}
+		if !l.in[pos] {
+			l.in[pos] = true
+			heap.Push(&l.waiting, waiter{ti.MapIndex, pos})
+			a.place(l)
+		}
+	case l != nil && l.in[pos]:
+		delete(l.in, pos)
+		a.place(l)
+	}
+}
+
+// account adds (sign 1) or removes (-1) what an instance occupies.
+func (a *admission) account(key store.RunKey, ra *runAdmission, s slot, sign int) {
+	n := &ra.graph.Tasks[s.task]
+	p := a.pool(n.Task.Pool)
+	if s.deferred {
+		p.deferred += sign * n.Task.PoolSlots
+	} else {
+		p.occupied += sign * n.Task.PoolSlots
+		a.active += sign
+		ra.active += sign
+	}
+	ra.perTask[s.task] += sign
+	tk := scheduler.TaskKey{DagID: key.DagID, TaskID: n.ID}
+	if a.perTask[tk] += sign; a.perTask[tk] == 0 {
+		delete(a.perTask, tk)
+	}
+}
+
+// place drops stale heads of a lane and puts it where it belongs in the order.
+func (a *admission) place(l *lane) {
+	for len(l.waiting) > 0 && !l.in[l.waiting[0].pos] {
+		heap.Pop(&l.waiting)
+	}
+	switch {
+	case len(l.waiting) == 0:
+		if l.at >= 0 {
+			heap.Remove(&a.order, l.at)
+		}
+		delete(a.lanes, l.key)
+	case l.at < 0:
+		heap.Push(&a.order, l)
+	default:
+		heap.Fix(&a.order, l.at)
+	}
+}
+
+// hold keeps the waiters of a run (its DAG is paused) from getting slots.
+func (a *admission) hold(key store.RunKey, held bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ra := a.runs[key]; ra != nil {
+		ra.held = held
+	}
+}
+
+// why says what keeps the head of a lane from a slot; "" = nothing.
+func (a *admission) why(l *lane) scheduler.Code {
+	t := l.node.Task
+	p := a.pool(t.Pool)
+	switch {
+	case l.run.held:
+		return scheduler.CodePaused
+	case !p.exists:
+		return scheduler.CodePoolMissing
+	case p.slots != airflow.UnlimitedSlots && t.PoolSlots > p.slots:
+		return scheduler.CodePoolTooSmall
+	case !p.open(t.PoolSlots):
+		return scheduler.CodePoolFull
+	case l.run.active >= l.run.graph.DAG.MaxActiveTasks:
+		return scheduler.CodeMaxActiveTasks
+	case t.MaxActiveTIsPerDag > 0 && a.perTask[scheduler.TaskKey{DagID: l.key.run.DagID, TaskID: l.node.ID}] >= t.MaxActiveTIsPerDag:
+		return scheduler.CodeMaxTIsPerDag
+	case t.MaxActiveTIsPerDagRun > 0 && l.run.perTask[l.key.task] >= t.MaxActiveTIsPerDagRun:
+		return scheduler.CodeMaxTIsPerDagRun
+	case a.active >= a.parallelism:
+		return scheduler.CodeExecutorFull
+	}
+	return ""
+}
+
+// pump hands out free slots. It returns the positions of the given run that got
+// one, now or since its last call, and the other runs that did: they must be
+// stepped, and take theirs then.
+func (a *admission) pump(key store.RunKey) (granted []int, others []store.RunKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	told := map[store.RunKey]bool{}
+	var blocked []*lane
+	for len(a.order) > 0 && a.active < a.parallelism {
+		l := a.order[0]
+		if a.why(l) != "" {
+			// Set aside: a blocked lane does not hold up others.
+			blocked = append(blocked, l)
+			heap.Pop(&a.order)
+			continue
+		}
+		w := heap.Pop(&l.waiting).(waiter)
+		delete(l.in, w.pos)
+		sl := slot{task: l.key.task}
+		l.run.holding[w.pos] = sl
+		l.run.granted = append(l.run.granted, w.pos)
+		a.account(l.key.run, l.run, sl, 1)
+		if l.key.run != key && !told[l.key.run] {
+			told[l.key.run] = true
+			others = append(others, l.key.run)
+		}
+		a.place(l)
+	}
+	for _, l := range blocked {
+		if len(l.waiting) > 0 {
+			heap.Push(&a.order, l)
+		}
+	}
+	if ra := a.runs[key]; ra != nil {
+		granted = append(granted, ra.granted...)
+	}
+	return granted, others
+}
+
+// dispatched takes the granted positions of a run off the list; those that could
+// not be dispatched give their slot back.
+func (a *admission) dispatched(key store.RunKey, granted []int, ts []scheduler.Transition) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ra := a.runs[key]
+	if ra == nil {
+		return
+	}
+	ra.granted = ra.granted[:0]
+	ok := map[int]bool{}
+	for _, t := range ts {
+		ok[t.Pos] = true
+	}
+	for _, pos := range granted {
+		if sl, held := ra.holding[pos]; held && !ok[pos] {
+			a.account(key, ra, sl, -1)
+			delete(ra.holding, pos)
+		}
+	}
+}
+
+// drop removes everything of a run.
+func (a *admission) drop(key store.RunKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dropLocked(key)
+}
+
+func (a *admission) dropLocked(key store.RunKey) {
+	ra := a.runs[key]
+	if ra == nil {
+		return
+	}
+	for _, sl := range ra.holding {
+		a.account(key, ra, sl, -1)
+	}
+	for task := range ra.graph.Tasks {
+		if l := a.lanes[laneKey{key, int32(task)}]; l != nil {
+			if l.at >= 0 {
+				heap.Remove(&a.order, l.at)
+			}
+			delete(a.lanes, l.key)
+		}
+	}
+	delete(a.runs, key)
+}
+
+// reasons says, by position, why the waiting instances of a run are not queued.
+func (a *admission) reasons(key store.RunKey) map[int]scheduler.Code {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[int]scheduler.Code{}
+	ra := a.runs[key]
+	if ra == nil {
+		return out
+	}
+	for task := range ra.graph.Tasks {
+		l := a.lanes[laneKey{key, int32(task)}]
+		if l == nil {
+			continue
+		}
+		why := a.why(l)
+		if why == "" {
+			why = scheduler.CodeWaitsForSlot
+		}
+		for pos := range l.in {
+			out[pos] = why
+		}
+	}
+	return out
+}
+
+// usage returns the queued+running and the deferred slots of a pool.
+func (a *admission) usage(pool string) (occupied, deferred int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p := a.pools[pool]; p != nil {
+		return p.occupied, p.deferred
+	}
+	return 0, 0
+}
+
+// poolCache reads pool sizes at most every poolRefresh.
+type poolCache struct {
+	store        *store.Store
+	defaultSlots int
+	mu           sync.Mutex
+	read         time.Time
+}
+
+const poolRefresh = 5 * time.Second
+
+// refresh gives the sizes of the pools to the admission when they may have
+// changed. A store that does not answer leaves the last known sizes in force.
+func (c *poolCache) refresh(ctx context.Context, a *admission, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.read.IsZero() && now.Sub(c.read) < poolRefresh && !now.Before(c.read) {
+		return
+	}
+	pools, err := c.store.ListPools(ctx)
+	if err != nil {
+		return
+	}
+	found := false
+	for _, p := range pools {
+		found = found || p.Name == airflow.DefaultPool
+	}
+	if !found {
+		pools = append(pools, airflow.Pool{Name: airflow.DefaultPool, Slots: c.defaultSlots})
+	}
+	a.setPools(pools)
+	c.read = now
+}
+
+// invalidate makes the next step read the pools again.
+func (c *poolCache) invalidate() {
+	c.mu.Lock()
+	c.read = time.Time{}
+	c.mu.Unlock()
+}

@@ -1,0 +1,650 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strconv"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
+	"github.com/gustflow/gust/internal/timetable"
+	"github.com/gustflow/gust/internal/worker"
+)
+
+// claimKey names a dispatch.
+type claimKey struct {
+	key airflow.TaskInstanceKey
+	seq uint32
+}
+
+// claimable is what a claim of a dispatch needs to know of its run, kept from
+// the step that queued it so that claiming neither waits for the run's lock nor
+// reads META.
+type claimable struct {
+	graph     *scheduler.Graph
+	info      airflow.DagRun
+	try       int
+	maxTries  int
+	expanded  int
+	upstreams map[airflow.TaskID][]int
+}
+
+// offer remembers what the claims of these dispatches will need.
+func (e *Engine) offer(r *run, ds []worker.Dispatch) {
+	for _, d := range ds {
+		c := e.claimableOf(r.graph, r.state, r.info, d)
+		if c == nil {
+			continue
+		}
+		e.mu.Lock()
+		e.claims[claimKey{d.Key, d.DispatchSeq}] = c
+		e.mu.Unlock()
+	}
+}
+
+// claimableOf describes a dispatch, nil if it is not the current one.
+func (e *Engine) claimableOf(g *scheduler.Graph, rs *scheduler.RunState, info airflow.DagRun, d worker.Dispatch) *claimable {
+	pos := rs.Find(g, d.Key.TaskID, d.Key.MapIndex)
+	if pos < 0 || rs.At(pos).DispatchSeq != d.DispatchSeq || !rs.At(pos).State.Active() {
+		return nil
+	}
+	ti := rs.At(pos)
+	c := &claimable{graph: g, info: info, try: int(ti.TryNumber), maxTries: int(ti.MaxTries)}
+	if ti.MapIndex >= 0 {
+		c.expanded = rs.InstancesOf(int(ti.Task))
+		c.upstreams = scheduler.UpstreamMapIndexes(g, rs, pos)
+	}
+	return c
+}
+
+// claimableFor returns what a claim needs, from memory or from the store.
+func (e *Engine) claimableFor(ctx context.Context, d worker.Dispatch) (*claimable, error) {
+	ck := claimKey{d.Key, d.DispatchSeq}
+	e.mu.Lock()
+	c := e.claims[ck]
+	delete(e.claims, ck)
+	e.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	info, err := e.store.GetRun(ctx, store.RunKey{DagID: d.Key.DagID, RunID: d.Key.RunID})
+	if err != nil {
+		return nil, err
+	}
+	g, rs, err := e.readState(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	if rs != nil {
+		c = e.claimableOf(g, rs, info, d)
+	}
+	if c == nil {
+		return nil, fmt.Errorf("%w: %s is not the current dispatch", airflow.ErrSuperseded, d)
+	}
+	return c, nil
+}
+
+// Bundles gives workers the files of a bundle snapshot.
+type Bundles interface {
+	// Materialize returns the folder with the files of a snapshot.
+	Materialize(ctx context.Context, hash string) (string, error)
+}
+
+// Secrets are the places that variables and connections are looked up in before
+// the store (environment variables, a secrets backend).
+type Secrets interface {
+	// Variable and Connection return ok = false if they do not have it.
+	Variable(ctx context.Context, key string) (airflow.Variable, bool, error)
+	Connection(ctx context.Context, id string) (airflow.Connection, bool, error)
+}
+
+// Backend is the engine as its workers see it; it implements worker.Backend.
+type Backend struct {
+	e       *Engine
+	bundles Bundles
+	secrets Secrets
+	logURL  func(airflow.TaskInstanceKey, int) string
+}
+
+var _ worker.Backend = (*Backend)(nil)
+
+// NewBackend returns the worker's side of the engine. bundles, secrets and
+// logURL may be nil.
+func NewBackend(e *Engine, bundles Bundles, secrets Secrets, logURL func(airflow.TaskInstanceKey, int) string) *Backend {
+	return &Backend{e: e, bundles: bundles, secrets: secrets, logURL: logURL}
+}
+
+func claimID(who worker.Identity) string { return who.Hostname + "/" + strconv.Itoa(who.PID) }
+
+// Claim implements worker.Backend.
+func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Identity) (*worker.TaskContext, error) {
+	ctx = kv.WithLabel(ctx, "worker.claim")
+	e := b.e
+	c, err := e.claimableFor(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	task := c.graph.DAG.Task(d.Key.TaskID)
+	if task == nil {
+		return nil, fmt.Errorf("%w: task %q is not in the DAG version of its run", airflow.ErrSuperseded, d.Key.TaskID)
+	}
+	now := e.utcNow()
+	doc := store.AttemptDoc{Hostname: who.Hostname, PID: who.PID, Unixname: who.Unixname, StartDate: &now, FirstStart: &now, Queue: d.Queue, Executor: d.Executor}
+	tc := &worker.TaskContext{
+		DAG: c.graph.DAG, Task: task, Run: c.info, TryNumber: c.try, MaxTries: c.maxTries,
+		ShouldRetry: task.Retries > 0 && c.try <= c.maxTries, StartDate: now,
+		ExpandedTICount: c.expanded, UpstreamMapIndexes: c.upstreams,
+	}
+	if d.DispatchSeq > 1 {
+		if err := b.resume(ctx, d, c, tc, &doc); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.store.Claim(ctx, d.Key, d.DispatchSeq, c.try, claimID(who), now, doc); err != nil {
+		return nil, err
+	}
+	if len(c.info.ConsumedAssetEvents) > 0 {
+		if tc.TriggeringAssetEvents, err = e.consumedEvents(ctx, c.info); err != nil {
+			return nil, err
+		}
+	}
+	for _, in := range task.Inlets {
+		evs, err := e.store.ListAssetEvents(ctx, store.AssetKey{Name: in.Name, URI: in.URI}, time.Time{}, now)
+		if err != nil {
+			return nil, err
+		}
+		tc.InletEvents = append(tc.InletEvents, evs...)
+	}
+	if b.bundles != nil && c.info.BundleHash != "" {
+		if tc.BundleDir, err = b.bundles.Materialize(ctx, c.info.BundleHash); err != nil {
+			return nil, fmt.Errorf("bundle snapshot %s of the run: %w", c.info.BundleHash, err)
+		}
+	}
+	if b.logURL != nil {
+		tc.LogURL = b.logURL(d.Key, c.try)
+	}
+	dd := d
+	e.Post(c.info, Event{Dispatch: &dd, Claimed: true})
+	return tc, nil
+}
+
+// resume carries over what earlier dispatches of the same try left in the row.
+func (b *Backend) resume(ctx context.Context, d worker.Dispatch, c *claimable, tc *worker.TaskContext, doc *store.AttemptDoc) error {
+	a, err := b.e.store.GetAttempt(ctx, d.Key)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if a.TryNumber != c.try || len(a.Report) == 0 {
+		return nil
+	}
+	var rep worker.Report
+	if err := json.Unmarshal(a.Report, &rep); err != nil {
+		return fmt.Errorf("%w: report of %s: %w", kv.ErrCorrupt, d.Key, err)
+	}
+	if a.FirstStart != nil {
+		doc.FirstStart, tc.StartDate = a.FirstStart, *a.FirstStart
+	}
+	doc.RescheduleCount = a.RescheduleCount
+	switch rep.Outcome {
+	case worker.OutcomeDeferred:
+		doc.XComs, doc.LargeXComs, doc.RenderedFields, doc.RenderedMapIndex = a.XComs, a.LargeXComs, a.RenderedFields, a.RenderedMapIndex
+		tc.NextMethod, tc.NextKwargs, tc.TriggerEvent = rep.Deferral.NextMethod, rep.Deferral.NextKwargs, a.Resume
+		if rep.Deferral.Timeout > 0 && !b.e.utcNow().Before(rep.EndDate.Add(rep.Deferral.Timeout)) && a.Resume == nil {
+			tc.NextMethod = worker.MethodFail
+			tc.NextKwargs = json.RawMessage(`{"error":"` + worker.TriggerTimeout + `"}`)
+		}
+	case worker.OutcomeUpForReschedule:
+		doc.RescheduleCount++
+		doc.XComs, doc.LargeXComs = a.XComs, a.LargeXComs
+		tc.FirstRescheduleStart = a.FirstStart
+	}
+	tc.RescheduleCount = doc.RescheduleCount
+	return nil
+}
+
+// consumedEvents reads the asset events a run consumed, by time.
+func (e *Engine) consumedEvents(ctx context.Context, info airflow.DagRun) ([]airflow.AssetEvent, error) {
+	want := map[string]bool{}
+	for _, id := range info.ConsumedAssetEvents {
+		want[id] = true
+	}
+	var out []airflow.AssetEvent
+	assets, err := e.store.ListAssets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range assets {
+		evs, err := e.store.ListAssetEvents(ctx, store.AssetKey{Name: a.Name, URI: a.URI}, time.Time{}, info.RunAfter)
+		if err != nil {
+			return nil, err
+		}
+		for _, ev := range evs {
+			if want[ev.ID] {
+				out = append(out, ev)
+			}
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Timestamp.Before(out[j].Timestamp) })
+	return out, nil
+}
+
+// Heartbeat implements worker.Backend.
+func (b *Backend) Heartbeat(ctx context.Context, d worker.Dispatch, _ worker.Identity) error {
+	return b.e.store.Heartbeat(kv.WithLabel(ctx, "worker.heartbeat"), d.Key, d.DispatchSeq, b.e.utcNow())
+}
+
+// Finish implements worker.Backend.
+func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Report) error {
+	ctx = kv.WithLabel(ctx, "worker.finish")
+	e := b.e
+	a, err := e.store.GetAttempt(ctx, d.Key)
+	if err != nil {
+		return err
+	}
+	doc := a.AttemptDoc
+	doc.Resume = nil
+	slim := *r
+	slim.XComs, slim.RenderedFields, slim.RenderedMapIndex = nil, nil, ""
+	if doc.Report, err = json.Marshal(&slim); err != nil {
+		return fmt.Errorf("report of %s: %w", d, err)
+	}
+	end := r.EndDate.UTC()
+	doc.EndDate = &end
+	doc.Error = r.Error
+	if r.RenderedFields != nil {
+		if err := json.Unmarshal(r.RenderedFields, &doc.RenderedFields); err != nil {
+			return fmt.Errorf("rendered fields of %s: %w", d, err)
+		}
+	}
+	if r.RenderedMapIndex != "" {
+		doc.RenderedMapIndex = r.RenderedMapIndex
+	}
+	inline := 0
+	for k, v := range doc.XComs {
+		inline += len(k) + len(v)
+	}
+	for _, x := range r.XComs {
+		if inline += len(x.Key) + len(x.Value); inline > store.InlineXComBytes {
+			if err := e.store.PutXCom(ctx, d.Key, a.TryNumber, x.Key, x.Value, end); err != nil {
+				return err
+			}
+			delete(doc.XComs, x.Key)
+			doc.LargeXComs = append(doc.LargeXComs, x.Key)
+			continue
+		}
+		if doc.XComs == nil {
+			doc.XComs = map[string]json.RawMessage{}
+		}
+		doc.XComs[x.Key] = x.Value
+	}
+	if err := e.store.Finish(ctx, d.Key, d.DispatchSeq, a.ClaimID, doc); err != nil {
+		return err
+	}
+	dd := d
+	e.Post(airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}, Event{Dispatch: &dd, Report: r})
+	return nil
+}
+
+// Yield tells the engine that a superseded dispatch has stopped.
+func (b *Backend) Yield(ctx context.Context, d worker.Dispatch, who worker.Identity) error {
+	if err := b.e.store.Yield(ctx, d.Key, d.DispatchSeq, claimID(who)); err != nil && !isSuperseded(err) {
+		return err
+	}
+	b.e.Post(airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}, Event{
+		Core:  &scheduler.Report{Kind: scheduler.ReportStopped, Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq},
+		Cause: "stopped after it was cleared",
+	})
+	return nil
+}
+
+// SetXCom implements worker.Backend.
+func (b *Backend) SetXCom(ctx context.Context, d worker.Dispatch, xs []worker.XComPush) error {
+	a, err := b.e.store.GetAttempt(ctx, d.Key)
+	if err != nil {
+		return err
+	}
+	if a.DispatchSeq != d.DispatchSeq || a.Status != store.AttemptRunning || a.MinDispatchSeq > d.DispatchSeq {
+		return fmt.Errorf("%w: %s may not push XComs any more", airflow.ErrSuperseded, d)
+	}
+	for _, x := range xs {
+		if err := b.e.store.PutXCom(ctx, d.Key, a.TryNumber, x.Key, x.Value, b.e.utcNow()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TriggerDagRun implements worker.Backend.
+func (b *Backend) TriggerDagRun(ctx context.Context, d worker.Dispatch, r worker.TriggerRequest) (*airflow.DagRun, error) {
+	info, err := b.e.Trigger(ctx, TriggerOptions{
+		DagID: r.DagID, RunID: r.RunID, LogicalDate: r.LogicalDate, RunAfter: r.RunAfter, Conf: r.Conf, Note: r.Note,
+		RequestID: r.RequestID, TriggeredBy: airflow.TriggeredByOperator, Type: airflow.RunTypeManual,
+		NoLogicalDate: r.LogicalDate == nil,
+	})
+	return &info, err
+}
+
+// ClearDagRun implements worker.Backend.
+func (b *Backend) ClearDagRun(ctx context.Context, _ worker.Dispatch, dag airflow.DagID, runID airflow.RunID) error {
+	_, err := b.e.Clear(ctx, store.RunKey{DagID: dag, RunID: runID}, ClearRequest{ClearOptions: scheduler.ClearOptions{ResetDagRun: true}})
+	return err
+}
+
+// SetVariable implements worker.Backend.
+func (b *Backend) SetVariable(ctx context.Context, _ worker.Dispatch, v airflow.Variable) error {
+	return b.e.store.PutVariable(ctx, v)
+}
+
+// DeleteVariable implements worker.Backend.
+func (b *Backend) DeleteVariable(ctx context.Context, _ worker.Dispatch, key string) error {
+	return b.e.store.DeleteVariable(ctx, key)
+}
+
+// GetXCom implements worker.Reader.
+func (b *Backend) GetXCom(ctx context.Context, q worker.XComQuery) (json.RawMessage, error) {
+	x, err := b.e.store.GetXCom(ctx, airflow.TaskInstanceKey{DagID: q.DagID, RunID: q.RunID, TaskID: q.TaskID, MapIndex: q.MapIndex}, q.Key)
+	if err == nil {
+		return x.Value, nil
+	}
+	if !isNotFound(err) || !q.IncludePriorDates {
+		return nil, err
+	}
+	var found json.RawMessage
+	perr := b.eachPrior(ctx, q, func(k store.RunKey) (bool, error) {
+		x, err := b.e.store.GetXCom(ctx, airflow.TaskInstanceKey{DagID: k.DagID, RunID: k.RunID, TaskID: q.TaskID, MapIndex: q.MapIndex}, q.Key)
+		if isNotFound(err) {
+			return true, nil
+		}
+		found = x.Value
+		return false, err
+	})
+	if perr != nil {
+		return nil, perr
+	}
+	if found == nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// eachPrior calls f for the runs with an earlier logical date, newest first.
+func (b *Backend) eachPrior(ctx context.Context, q worker.XComQuery, f func(store.RunKey) (bool, error)) error {
+	info, err := b.e.store.GetRun(ctx, store.RunKey{DagID: q.DagID, RunID: q.RunID})
+	if err != nil || info.LogicalDate == nil {
+		return err
+	}
+	var prior []airflow.DagRun
+	err = b.e.eachRun(ctx, q.DagID, func(c airflow.DagRun) bool {
+		if c.LogicalDate != nil && c.LogicalDate.Before(*info.LogicalDate) {
+			prior = append(prior, c)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	sort.SliceStable(prior, func(i, j int) bool { return prior[i].LogicalDate.After(*prior[j].LogicalDate) })
+	for _, c := range prior {
+		more, err := f(store.RunKey{DagID: c.DagID, RunID: c.RunID})
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// ListXCom implements worker.Reader.
+func (b *Backend) ListXCom(ctx context.Context, q worker.XComQuery) ([]worker.MappedXCom, error) {
+	out, err := b.listXComOf(ctx, q, store.RunKey{DagID: q.DagID, RunID: q.RunID})
+	if err != nil || len(out) > 0 || !q.IncludePriorDates {
+		return out, err
+	}
+	err = b.eachPrior(ctx, q, func(k store.RunKey) (bool, error) {
+		var err error
+		out, err = b.listXComOf(ctx, q, k)
+		return len(out) == 0, err
+	})
+	return out, err
+}
+
+func (b *Backend) listXComOf(ctx context.Context, q worker.XComQuery, k store.RunKey) ([]worker.MappedXCom, error) {
+	indexes, err := b.e.mapIndexes(ctx, k, q.TaskID)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]airflow.TaskInstanceKey, len(indexes))
+	for i, mi := range indexes {
+		keys[i] = airflow.TaskInstanceKey{DagID: k.DagID, RunID: k.RunID, TaskID: q.TaskID, MapIndex: mi}
+	}
+	values, err := b.e.store.GetXComs(ctx, keys, q.Key)
+	if err != nil {
+		return nil, err
+	}
+	var out []worker.MappedXCom
+	for i, v := range values {
+		if v != nil {
+			out = append(out, worker.MappedXCom{MapIndex: indexes[i], Value: v})
+		}
+	}
+	return out, nil
+}
+
+// mapIndexes lists the map indexes of a task's instances in a run, ascending.
+func (e *Engine) mapIndexes(ctx context.Context, k store.RunKey, task airflow.TaskID) ([]int, error) {
+	info, err := e.store.GetRun(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	g, err := e.docs.get(ctx, info.DagHash)
+	if err != nil {
+		return nil, err
+	}
+	if i := g.TaskIndex(task); i < 0 || !g.MayBeMapped(i) {
+		return []int{airflow.Unmapped}, nil
+	}
+	_, rs, err := e.readState(ctx, info)
+	if err != nil || rs == nil {
+		return nil, err
+	}
+	var out []int
+	for pos := 0; pos < rs.Len(); pos++ {
+		ti := rs.At(pos)
+		if ti.State != airflow.TIRemoved && rs.TaskID(g, ti) == task {
+			out = append(out, int(ti.MapIndex))
+		}
+	}
+	sort.Ints(out)
+	return out, nil
+}
+
+// GetVariable implements worker.Reader: secrets backend, environment, store.
+func (b *Backend) GetVariable(ctx context.Context, key string) (airflow.Variable, error) {
+	if b.secrets != nil {
+		if v, ok, err := b.secrets.Variable(ctx, key); err != nil || ok {
+			return v, err
+		}
+	}
+	return b.e.store.GetVariable(ctx, key)
+}
+
+// GetConnection implements worker.Reader: secrets backend, environment, store.
+func (b *Backend) GetConnection(ctx context.Context, id string) (airflow.Connection, error) {
+	if b.secrets != nil {
+		if c, ok, err := b.secrets.Connection(ctx, id); err != nil || ok {
+			return c, err
+		}
+	}
+	return b.e.store.GetConnection(ctx, id)
+}
+
+// GetDagRun implements worker.Reader.
+func (b *Backend) GetDagRun(ctx context.Context, dag airflow.DagID, runID airflow.RunID) (*airflow.DagRun, error) {
+	info, err := b.e.store.GetRun(ctx, store.RunKey{DagID: dag, RunID: runID})
+	if err != nil {
+		return nil, err
+	}
+	return &info, nil
+}
+
+// PreviousDagRun implements worker.Reader.
+func (b *Backend) PreviousDagRun(ctx context.Context, of airflow.DagRun, state airflow.DagRunState) (*airflow.DagRun, error) {
+	var best *airflow.DagRun
+	if of.LogicalDate != nil {
+		err := b.e.eachRun(ctx, of.DagID, func(c airflow.DagRun) bool {
+			if best != nil && c.RunAfter.Before(*best.LogicalDate) {
+				return false
+			}
+			if c.LogicalDate == nil || !c.LogicalDate.Before(*of.LogicalDate) || state != "" && c.State != state {
+				return true
+			}
+			if best == nil || c.LogicalDate.After(*best.LogicalDate) {
+				best = &c
+			}
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("%w: run before %s", airflow.ErrNotFound, of.RunID)
+	}
+	return best, nil
+}
+
+// FindDagRuns implements worker.Reader.
+func (b *Backend) FindDagRuns(ctx context.Context, q worker.RunQuery) ([]airflow.DagRun, error) {
+	var out []airflow.DagRun
+	keep := func(c airflow.DagRun) {
+		for _, s := range q.States {
+			if s == c.State {
+				out = append(out, c)
+				return
+			}
+		}
+		if len(q.States) == 0 {
+			out = append(out, c)
+		}
+	}
+	switch {
+	case len(q.RunIDs) > 0:
+		for _, id := range q.RunIDs {
+			c, err := b.e.store.GetRun(ctx, store.RunKey{DagID: q.DagID, RunID: id})
+			if isNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			keep(c)
+		}
+	case len(q.LogicalDates) > 0:
+		for _, ld := range q.LogicalDates {
+			id, err := b.e.store.RunOfLogicalDate(ctx, q.DagID, ld)
+			if isNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			c, err := b.e.store.GetRun(ctx, store.RunKey{DagID: q.DagID, RunID: id})
+			if isNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			keep(c)
+		}
+	default:
+		if err := b.e.eachRun(ctx, q.DagID, func(c airflow.DagRun) bool { keep(c); return true }); err != nil {
+			return nil, err
+		}
+	}
+	date := func(c airflow.DagRun) time.Time {
+		if c.LogicalDate != nil {
+			return *c.LogicalDate
+		}
+		return c.RunAfter
+	}
+	sort.SliceStable(out, func(i, j int) bool { return date(out[i]).Before(date(out[j])) })
+	if q.Limit > 0 && len(out) > q.Limit {
+		out = out[:q.Limit]
+	}
+	return out, nil
+}
+
+// TaskStates implements worker.Reader.
+func (b *Backend) TaskStates(ctx context.Context, q worker.TaskStatesQuery) (map[airflow.RunID]map[string]airflow.TIState, error) {
+	runs, err := b.FindDagRuns(ctx, worker.RunQuery{DagID: q.DagID, RunIDs: q.RunIDs, LogicalDates: q.LogicalDates})
+	if err != nil {
+		return nil, err
+	}
+	want := map[airflow.TaskID]bool{}
+	for _, id := range q.TaskIDs {
+		want[id] = true
+	}
+	out := map[airflow.RunID]map[string]airflow.TIState{}
+	for _, info := range runs {
+		tis, err := b.e.TaskInstances(ctx, store.RunKey{DagID: info.DagID, RunID: info.RunID})
+		if err != nil {
+			return nil, err
+		}
+		states := map[string]airflow.TIState{}
+		for _, ti := range tis {
+			if len(want) == 0 || want[ti.TaskID] {
+				states[airflow.TIName(ti.TaskID, ti.MapIndex)] = ti.State
+			}
+		}
+		out[info.RunID] = states
+	}
+	return out, nil
+}
+
+// GetDag implements worker.Reader.
+func (b *Backend) GetDag(ctx context.Context, dag airflow.DagID) (*airflow.DagModel, error) {
+	m, err := b.e.store.GetDag(ctx, dag)
+	if err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
+
+// GetDagVersion implements worker.Reader.
+func (b *Backend) GetDagVersion(ctx context.Context, dag airflow.DagID) (*airflow.DAG, error) {
+	m, err := b.e.store.GetDag(ctx, dag)
+	if err != nil {
+		return nil, err
+	}
+	g, err := b.e.docs.get(ctx, m.LatestHash)
+	if err != nil {
+		return nil, err
+	}
+	return g.DAG, nil
+}
+
+// NextDataInterval implements worker.Reader.
+func (b *Backend) NextDataInterval(_ context.Context, dag *airflow.DAG, after airflow.DagRun) (start, end time.Time, ok bool, err error) {
+	tt, err := timetable.Parse(dag.Timetable)
+	if err != nil {
+		return start, end, false, err
+	}
+	var last *timetable.DataInterval
+	if after.DataIntervalStart != nil && after.DataIntervalEnd != nil {
+		last = &timetable.DataInterval{Start: *after.DataIntervalStart, End: *after.DataIntervalEnd}
+	}
+	s, e := scheduler.PlanBounds(dag)
+	next, err := tt.NextRunInfo(last, timetable.Restriction{Earliest: s, Latest: e, Catchup: true}, b.e.utcNow())
+	if err != nil || next == nil {
+		return start, end, false, err
+	}
+	return next.DataInterval.Start, next.DataInterval.End, true, nil
+}

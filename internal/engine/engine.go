@@ -1,0 +1,358 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/worker"
+)
+
+// Submitter is the engine's view of executors: start these dispatches, stop that
+// one. Both are effects: they may be repeated, and a dispatch that was submitted
+// twice is claimed once.
+type Submitter interface {
+	// Submit hands dispatches over. An error means that some may not have been
+	// taken; they are submitted again by Sweep.
+	Submit(ctx context.Context, ds []worker.Dispatch) error
+	// Cancel asks for a dispatch to be stopped soon. Best effort: the fence in
+	// the store is what stops it.
+	Cancel(d worker.Dispatch, cause string)
+}
+
+// Callbacks carries out callbacks that no worker can run.
+type Callbacks interface {
+	// RunDagCallback runs a DAG's on_success_callback or on_failure_callback.
+	RunDagCallback(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, success bool, reason, idempotencyKey string) error
+	// RunTaskCallback runs on_failure_callback or on_retry_callback of an instance whose worker is lost.
+	RunTaskCallback(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, ti airflow.TaskInstance, retry bool, cause, idempotencyKey string) error
+	// RunDeadline runs the callback of a missed deadline.
+	RunDeadline(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, alert int, at time.Time, idempotencyKey string) error
+}
+
+// Config holds the settings that decisions depend on, by Airflow's names. The
+// zero value of a field means its default.
+type Config struct {
+	// Parallelism is the number of instances that may be queued or running at
+	// once ([core] parallelism). Default 32.
+	Parallelism int
+	// MaxMapLength is [core] max_map_length. Default 1024.
+	MaxMapLength int
+	// MaxRequeues is [scheduler] num_stuck_in_queued_retries. Default 2.
+	MaxRequeues int
+	// QueuedTimeout is [scheduler] task_queued_timeout. Default 600 s.
+	QueuedTimeout time.Duration
+	// HeartbeatTimeout is how long a running instance may be silent
+	// ([scheduler] task_instance_heartbeat_timeout). Default 300 s.
+	HeartbeatTimeout time.Duration
+	// IgnoreFirstDependsOnPast is [scheduler] ignore_first_depends_on_past_by_default. Default true (nil).
+	IgnoreFirstDependsOnPast *bool
+	// DefaultPoolSlots is [core] default_pool_task_slot_count. Default 128.
+	DefaultPoolSlots int
+	// UseJobSchedule is [scheduler] use_job_schedule. Default true (nil).
+	UseJobSchedule *bool
+	// DueBatch is how many due DAGs one tick takes. Default 500.
+	DueBatch int
+}
+
+func (c Config) withDefaults() Config {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&c.Parallelism, 32)
+	def(&c.MaxMapLength, 1024)
+	def(&c.MaxRequeues, 2)
+	def(&c.DefaultPoolSlots, 128)
+	def(&c.DueBatch, 500)
+	if c.QueuedTimeout == 0 {
+		c.QueuedTimeout = 600 * time.Second
+	}
+	if c.HeartbeatTimeout == 0 {
+		c.HeartbeatTimeout = 300 * time.Second
+	}
+	return c
+}
+
+// Options are what an engine is built from.
+type Options struct {
+	Store     *store.Store
+	Submitter Submitter
+	Callbacks Callbacks // nil: callbacks are logged and dropped
+	Config    Config
+	Log       *slog.Logger     // nil: discarded
+	Now       func() time.Time // nil: time.Now
+	// NewID returns text that was never returned before, for run ids, asset
+	// events and audit entries. nil: random.
+	NewID func() string
+	// Records receives every step's inputs and outcome, for replay. nil: none are kept.
+	Records func(Record)
+}
+
+// Engine schedules the runs of one installation.
+type Engine struct {
+	store     *store.Store
+	submitter Submitter
+	callbacks Callbacks
+	cfg       Config
+	log       *slog.Logger
+	now       func() time.Time
+	newID     func() string
+	records   func(Record)
+
+	docs      *documents
+	admission *admission
+	pools     *poolCache
+
+	mu     sync.Mutex
+	runs   map[store.RunKey]*run // unfinished runs known to this process
+	byDag  map[airflow.DagID]map[store.RunKey]*run
+	ready  []*run // runs with mail, in order of arrival
+	signal chan struct{}
+	replan chan struct{}
+	woken  chan struct{}
+	onLost func(worker.Dispatch, store.Attempt, string)
+	wakes  wakeHeap
+	// watchers are deferred instances that wait for runs or tasks of a DAG.
+	watchers map[airflow.DagID]map[watcher]struct{}
+	// finishedFacts caches what later runs ask of finished ones.
+	finishedFacts map[store.RunKey]map[airflow.TaskID]scheduler.PreviousTask
+	// moved are DAGs whose runs must be planned again, in order of arrival.
+	moved      map[airflow.DagID]bool
+	movedOrder []airflow.DagID
+	planning   dagLocks
+	backfills  map[int64]airflow.Backfill // unfinished ones
+	claims     map[claimKey]*claimable    // dispatched by this process, not claimed yet
+	background sync.WaitGroup
+	closing    context.Context
+	close      context.CancelFunc
+}
+
+// New returns an engine. It does nothing until Recover, Tick or Step are called.
+func New(o Options) *Engine {
+	e := &Engine{
+		store:         o.Store,
+		submitter:     o.Submitter,
+		callbacks:     o.Callbacks,
+		cfg:           o.Config.withDefaults(),
+		log:           o.Log,
+		now:           o.Now,
+		newID:         o.NewID,
+		records:       o.Records,
+		runs:          map[store.RunKey]*run{},
+		byDag:         map[airflow.DagID]map[store.RunKey]*run{},
+		signal:        make(chan struct{}, 1),
+		replan:        make(chan struct{}, 1),
+		woken:         make(chan struct{}, 1),
+		watchers:      map[airflow.DagID]map[watcher]struct{}{},
+		finishedFacts: map[store.RunKey]map[airflow.TaskID]scheduler.PreviousTask{},
+		moved:         map[airflow.DagID]bool{},
+		backfills:     map[int64]airflow.Backfill{},
+		claims:        map[claimKey]*claimable{},
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	if e.newID == nil {
+		e.newID = randomID
+	}
+	e.docs = newDocuments(o.Store)
+	e.pools = &poolCache{store: o.Store, defaultSlots: e.cfg.DefaultPoolSlots}
+	e.admission = newAdmission(e.cfg.Parallelism)
+	e.closing, e.close = context.WithCancel(context.Background())
+	return e
+}
+
+// Close stops background effects and waits for them. Effects that were not
+// carried out are found again by the next Recover.
+func (e *Engine) Close() {
+	e.close()
+	e.background.Wait()
+}
+
+// SetSubmitter replaces the submitter; it must be called before Recover.
+func (e *Engine) SetSubmitter(s Submitter) { e.submitter = s }
+
+// utcNow returns the time to the microsecond, Airflow's resolution.
+func (e *Engine) utcNow() time.Time { return e.now().UTC().Truncate(time.Microsecond) }
+
+// run is what this process holds of an unfinished run. Its fields below mu are
+// guarded by mu; mail and flags by Engine.mu.
+type run struct {
+	key store.RunKey
+
+	mail     []Event
+	queued   bool // in Engine.ready
+	starting bool // told to start
+	busy     bool // being stepped
+	gone     bool // finished and forgotten
+	wake     time.Time
+	info     airflow.DagRun // last known INFO, for limits and lists
+
+	mu       sync.Mutex
+	graph    *scheduler.Graph
+	state    *scheduler.RunState // nil until loaded
+	version  int64
+	encoded  [][]byte // chunks as last encoded
+	triggers map[int]trigger
+	// refreshed is when the rows of queued instances were last read.
+	refreshed time.Time
+}
+
+// lookup returns the run, adding it when it is new.
+func (e *Engine) lookup(info airflow.DagRun) *run {
+	key := store.RunKey{DagID: info.DagID, RunID: info.RunID}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.runs[key]
+	if r == nil {
+		r = &run{key: key, info: info, triggers: map[int]trigger{}}
+		e.runs[key] = r
+		if e.byDag[key.DagID] == nil {
+			e.byDag[key.DagID] = map[store.RunKey]*run{}
+		}
+		e.byDag[key.DagID][key] = r
+	}
+	return r
+}
+
+// forget drops a finished run.
+func (e *Engine) forget(r *run) {
+	e.mu.Lock()
+	r.gone = true
+	delete(e.runs, r.key)
+	delete(e.byDag[r.key.DagID], r.key)
+	if len(e.byDag[r.key.DagID]) == 0 {
+		delete(e.byDag, r.key.DagID)
+	}
+	e.mu.Unlock()
+}
+
+// Event is something that concerns one run.
+type Event struct {
+	// Start moves a queued run to running.
+	Start bool
+	// Report is a worker's report on Dispatch; nil with a Dispatch means: read the row.
+	Dispatch *worker.Dispatch
+	Report   *worker.Report
+	// Core is a report made by the control plane itself (lost, not accepted …).
+	Core *scheduler.Report
+	// Cause explains Core in logs and callbacks.
+	Cause string
+	// Action is an operator's intervention; its result goes to Done.
+	Action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)
+	Done   chan<- error
+	// Claimed says that the dispatch was claimed (kept in memory only).
+	Claimed bool
+	// Fire says that the trigger of the deferred instance Dispatch has an event.
+	Fire  bool
+	Value []byte
+}
+
+// Post delivers an event to a run. Events are lost when the process dies: every
+// one of them is found again in the store by Recover.
+func (e *Engine) Post(info airflow.DagRun, ev Event) {
+	r := e.lookup(info)
+	e.post(r, ev)
+}
+
+func (e *Engine) post(r *run, ev Event) {
+	e.mu.Lock()
+	r.mail = append(r.mail, ev)
+	e.enqueueLocked(r)
+	e.mu.Unlock()
+}
+
+// poke asks for a step without an event.
+func (e *Engine) poke(r *run) {
+	e.mu.Lock()
+	e.enqueueLocked(r)
+	e.mu.Unlock()
+}
+
+func (e *Engine) enqueueLocked(r *run) {
+	if r.queued || r.gone && len(r.mail) == 0 {
+		return
+	}
+	r.queued = true
+	if !r.busy {
+		e.ready = append(e.ready, r)
+		e.notify()
+	}
+}
+
+func (e *Engine) notify() {
+	select {
+	case e.signal <- struct{}{}:
+	default:
+	}
+}
+
+// Ready is signalled when a run may have work; see Work.
+func (e *Engine) Ready() <-chan struct{} { return e.signal }
+
+// Work steps the next run that has mail, or plans the next DAG that moved, and
+// reports whether there was one. Any number of goroutines may call it.
+func (e *Engine) Work(ctx context.Context) bool {
+	e.mu.Lock()
+	if len(e.ready) == 0 {
+		e.mu.Unlock()
+		dag, ok := e.nextMoved()
+		if !ok {
+			return false
+		}
+		if err := e.scheduleDag(ctx, dag, nil); err != nil {
+			e.log.ErrorContext(ctx, "DAG not scheduled", "dag_id", dag, "err", err)
+		}
+		return true
+	}
+	r := e.ready[0]
+	e.ready[0] = nil
+	e.ready = e.ready[1:]
+	if len(e.ready) > 0 {
+		e.notify() // let another goroutine take the next one
+	}
+	r.queued, r.busy = false, true
+	mail := r.mail
+	r.mail = nil
+	e.mu.Unlock()
+
+	if err := e.step(ctx, r, mail); err != nil {
+		e.log.ErrorContext(ctx, "step failed", "dag_id", r.key.DagID, "run_id", r.key.RunID, "err", err)
+	}
+
+	e.mu.Lock()
+	r.busy = false
+	if r.queued {
+		e.ready = append(e.ready, r)
+		e.notify()
+	}
+	e.mu.Unlock()
+	return true
+}
+
+// Drain steps runs until none has mail.
+func (e *Engine) Drain(ctx context.Context) {
+	for e.Work(ctx) {
+	}
+}
+
+// ActiveRuns returns the unfinished runs of a DAG known to this process, unordered.
+func (e *Engine) activeRuns(dag airflow.DagID) []*run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]*run, 0, len(e.byDag[dag]))
+	for _, r := range e.byDag[dag] {
+		out = append(out, r)
+	}
+	sortRuns(out)
+	return out
+}

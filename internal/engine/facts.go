@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+)
+
+// facts collects what the next decision depends on outside the run.
+func (e *Engine) facts(ctx context.Context, r *run) (scheduler.Facts, error) {
+	f := scheduler.Facts{IgnoreFirstDependsOnPast: true, MaxRequeues: e.cfg.MaxRequeues}
+	if p := e.cfg.IgnoreFirstDependsOnPast; p != nil {
+		f.IgnoreFirstDependsOnPast = *p
+	}
+	m, err := e.dagModel(ctx, r.key.DagID)
+	if err != nil {
+		return f, err
+	}
+	f.Paused = m.IsPaused
+	want := scheduler.FactsNeeded(r.graph, r.state)
+	if !want.Needed || r.state.Header.LogicalDate == nil {
+		return f, nil
+	}
+	prev, err := e.previousRun(ctx, r.key, *r.state.Header.LogicalDate, want.ScheduledOnly)
+	if err != nil || prev == nil {
+		return f, err
+	}
+	pr := &scheduler.PreviousRun{LogicalDate: *prev.LogicalDate, Earlier: map[airflow.TaskID]bool{}}
+	if pr.Tasks, err = e.pastTasks(ctx, *prev); err != nil {
+		return f, err
+	}
+	for _, id := range want.Tasks {
+		if _, ok := pr.Tasks[id]; ok {
+			continue
+		}
+		had, err := e.hadTaskBefore(ctx, r.key.DagID, id, *r.state.Header.LogicalDate)
+		if err != nil {
+			return f, err
+		}
+		if had {
+			pr.Earlier[id] = true
+		}
+	}
+	f.Previous = pr
+	return f, nil
+}
+
+// dagModel returns the DAG's entry; a DAG that is unknown counts as not paused,
+// so that its runs can end.
+func (e *Engine) dagModel(ctx context.Context, id airflow.DagID) (airflow.DagModel, error) {
+	m, err := e.store.GetDag(ctx, id)
+	if isNotFound(err) {
+		return airflow.DagModel{DagID: id}, nil
+	}
+	return m, err
+}
+
+// previousRun returns the run of the DAG with the largest logical date below ld,
+// or nil. Runs are listed by run_after, which is never before the logical date:
+// the search ends when no later page can hold a better one.
+func (e *Engine) previousRun(ctx context.Context, key store.RunKey, ld time.Time, scheduledOnly bool) (*airflow.DagRun, error) {
+	var best *airflow.DagRun
+	err := e.eachRun(ctx, key.DagID, func(c airflow.DagRun) bool {
+		if best != nil && c.RunAfter.Before(*best.LogicalDate) {
+			return false
+		}
+		if c.RunID == key.RunID || c.LogicalDate == nil || !c.LogicalDate.Before(ld) || scheduledOnly && c.RunType == airflow.RunTypeManual {
+			return true
+		}
+		if best == nil || c.LogicalDate.After(*best.LogicalDate) {
+			best = &c
+		}
+		return true
+	})
+	return best, err
+}
+
+// eachRun calls f for the runs of a DAG, newest run_after first, until f returns false.
+func (e *Engine) eachRun(ctx context.Context, dag airflow.DagID, f func(airflow.DagRun) bool) error {
+	o := store.ListOptions{Descending: true, Limit: 50}
+	for {
+		runs, cursor, err := e.store.ListRuns(ctx, dag, o)
+		if err != nil {
+			return err
+		}
+		for _, c := range runs {
+			if !f(c) {
+				return nil
+			}
+		}
+		if cursor == "" {
+			return nil
+		}
+		o.Cursor = cursor
+	}
+}
+
+// pastTasks summarises the instances of a run by task.
+func (e *Engine) pastTasks(ctx context.Context, info airflow.DagRun) (map[airflow.TaskID]scheduler.PreviousTask, error) {
+	key := store.RunKey{DagID: info.DagID, RunID: info.RunID}
+	if info.State.Finished() {
+		e.mu.Lock()
+		cached, ok := e.finishedFacts[key]
+		e.mu.Unlock()
+		if ok {
+			return cached, nil
+		}
+	}
+	g, rs, err := e.readState(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	out := map[airflow.TaskID]scheduler.PreviousTask{}
+	if rs == nil {
+		// The previous run has not started: its instances exist in Airflow and are null.
+		for _, t := range g.Tasks {
+			out[t.ID] = scheduler.PreviousTask{Unsuccessful: 1}
+		}
+		return out, nil
+	}
+	for pos := 0; pos < rs.Len(); pos++ {
+		ti := rs.At(pos)
+		id := rs.TaskID(g, ti)
+		pt := out[id]
+		if !ti.State.SuccessSet() {
+			pt.Unsuccessful++
+		}
+		out[id] = pt
+	}
+	if info.State.Finished() {
+		e.mu.Lock()
+		if len(e.finishedFacts) > 1000 {
+			clear(e.finishedFacts)
+		}
+		e.finishedFacts[key] = out
+		e.mu.Unlock()
+	}
+	return out, nil
+}
+
+// readState reads the stored state of a run, without touching what this process
+// holds of it. rs is nil if the run has not started.
+func (e *Engine) readState(ctx context.Context, info airflow.DagRun) (*scheduler.Graph, *scheduler.RunState, error) {
+	key := store.RunKey{DagID: info.DagID, RunID: info.RunID}
+	g, err := e.docs.get(ctx, info.DagHash)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := e.store.LoadRunState(ctx, key)
+	if err != nil || st.Version == 0 {
+		return g, nil, err
+	}
+	rs, err := scheduler.Decode(g, st.Header, st.Chunks)
+	if err != nil {
+		return nil, nil, fmt.Errorf("state of run %s: %w", key, err)
+	}
+	return g, rs, nil
+}
+
+// hadTaskBefore reports whether a run with an earlier logical date has an
+// instance of the task.
+func (e *Engine) hadTaskBefore(ctx context.Context, dag airflow.DagID, task airflow.TaskID, ld time.Time) (bool, error) {
+	found := false
+	var inner error
+	err := e.eachRun(ctx, dag, func(c airflow.DagRun) bool {
+		if c.LogicalDate == nil || !c.LogicalDate.Before(ld) {
+			return true
+		}
+		var tasks map[airflow.TaskID]scheduler.PreviousTask
+		if tasks, inner = e.pastTasks(ctx, c); inner != nil {
+			return false
+		}
+		_, found = tasks[task]
+		return !found
+	})
+	if err == nil {
+		err = inner
+	}
+	return found, err
+}
+
+// recentDurations are the durations of the newest successful runs, newest first.
+func (e *Engine) recentDurations(ctx context.Context, dag airflow.DagID) ([]time.Duration, error) {
+	var out []time.Duration
+	err := e.eachRun(ctx, dag, func(c airflow.DagRun) bool {
+		if c.State == airflow.RunSuccess && c.StartDate != nil && c.EndDate != nil {
+			out = append(out, c.EndDate.Sub(*c.StartDate))
+		}
+		return len(out) < 100
+	})
+	return out, err
+}

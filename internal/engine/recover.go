@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
+	"github.com/gustflow/gust/internal/worker"
+)
+
+// RecoverOptions say what is known about dispatches that were running when the
+// process died.
+type RecoverOptions struct {
+	// Lost reports whether a claimed dispatch can no longer be running, for
+	// example because its worker was a child of the process that died and was
+	// ended. nil: only its heartbeat tells.
+	Lost func(store.Attempt) bool
+}
+
+// Recover takes all unfinished runs under management and finds every event that
+// was lost: it is called once after a start, before the loop.
+func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
+	ctx = kv.WithLabel(ctx, "engine.recover")
+	backfills, err := e.store.ListActiveBackfills(ctx)
+	if err != nil {
+		return fmt.Errorf("unfinished backfills: %w", err)
+	}
+	e.mu.Lock()
+	for _, b := range backfills {
+		e.backfills[b.ID] = b
+	}
+	e.mu.Unlock()
+	if err := e.discover(ctx, o); err != nil {
+		return err
+	}
+	queued, err := e.store.ListAllQueuedAssets(ctx)
+	if err != nil {
+		return fmt.Errorf("queued assets: %w", err)
+	}
+	for _, q := range queued {
+		e.dagMoved(q.DagID)
+	}
+	for _, b := range backfills {
+		e.completeBackfill(ctx, b.ID)
+	}
+	return nil
+}
+
+// Discover takes runs under management that another process created or changed.
+func (e *Engine) Discover(ctx context.Context) error { return e.discover(ctx, RecoverOptions{}) }
+
+func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {
+	active, err := e.store.ListActiveRuns(ctx, "")
+	if err != nil {
+		return fmt.Errorf("unfinished runs: %w", err)
+	}
+	for _, info := range active {
+		r := e.lookup(info)
+		e.dagMoved(info.DagID)
+		r.mu.Lock()
+		fresh := r.state == nil
+		r.mu.Unlock()
+		if fresh {
+			e.poke(r) // sets its wake, and finishes what a crash cut off
+		}
+		if err := e.sweepRun(ctx, r, o); err != nil {
+			e.log.ErrorContext(ctx, "run not recovered", "run", r.key.String(), "err", err)
+		}
+	}
+	return nil
+}
+
+// Sweep looks for what was lost while the process lived: reports that were
+// stored but not applied, dispatches nobody took, workers that fell silent. It
+// reads the rows of outstanding dispatches only.
+func (e *Engine) Sweep(ctx context.Context) error {
+	ctx = kv.WithLabel(ctx, "engine.sweep")
+	e.mu.Lock()
+	rs := make([]*run, 0, len(e.runs))
+	for _, r := range e.runs {
+		rs = append(rs, r)
+	}
+	e.mu.Unlock()
+	sortRuns(rs)
+	var first error
+	for _, r := range rs {
+		if err := e.sweepRun(ctx, r, RecoverOptions{}); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// outstanding is a dispatch that META thinks is on its way or running.
+type outstanding struct {
+	dispatch worker.Dispatch
+	state    airflow.TIState
+	queued   time.Time
+	resubmit bool
+}
+
+// sweepRun posts the events that the rows of a run's outstanding dispatches call for.
+func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
+	r.mu.Lock()
+	if err := e.load(ctx, r, false); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	var outs []outstanding
+	ended := r.state != nil && r.state.Header.State.Finished()
+	if r.state != nil {
+		for pos := 0; pos < r.state.Len(); pos++ {
+			if ti := r.state.At(pos); ti.State.Active() && int(ti.Task) < len(r.graph.Tasks) {
+				outs = append(outs, outstanding{dispatch: dispatchOf(r, pos), state: ti.State, queued: ti.Queued.Time()})
+			}
+		}
+	}
+	info := r.info
+	mismatch := r.state != nil && !infoMatches(info, r.state.Header)
+	r.mu.Unlock()
+
+	if ended || mismatch {
+		e.poke(r) // finishes what a crash cut off: INFO, callbacks, the next step
+	}
+	if len(outs) == 0 {
+		return nil
+	}
+	keys := make([]airflow.TaskInstanceKey, len(outs))
+	for i, x := range outs {
+		keys[i] = x.dispatch.Key
+	}
+	rows, err := e.store.GetAttempts(ctx, keys)
+	if err != nil {
+		return err
+	}
+	now := e.utcNow()
+	var again []worker.Dispatch
+	for _, x := range outs {
+		a, ok := rows[x.dispatch.Key]
+		d := x.dispatch
+		core := func(kind scheduler.ReportKind, cause string) {
+			e.post(r, Event{Cause: cause, Core: &scheduler.Report{Kind: kind, Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq}})
+		}
+		switch {
+		case !ok || a.DispatchSeq < d.DispatchSeq:
+			if a.MinDispatchSeq > d.DispatchSeq {
+				// Fenced for a step that was never committed: nobody can claim it any more.
+				core(scheduler.ReportNotAccepted, "the dispatch was withdrawn by a step that was not committed")
+			} else if o.Lost != nil || now.Sub(x.queued) > time.Minute {
+				again = append(again, d)
+			}
+		case a.DispatchSeq > d.DispatchSeq:
+			// A newer dispatch than META knows cannot exist; META is behind this read.
+		case a.Status == store.AttemptDone:
+			e.post(r, Event{Dispatch: &d})
+		case a.Status == store.AttemptYielded:
+			core(scheduler.ReportStopped, "stopped after it was cleared")
+		case o.Lost != nil && o.Lost(a), now.Sub(a.Heartbeat) > e.cfg.HeartbeatTimeout:
+			cause := fmt.Sprintf("no heartbeat from %s since %s", a.Hostname, a.Heartbeat.Format(time.RFC3339))
+			if o.Lost != nil && o.Lost(a) {
+				cause = "the server that ran it was stopped or killed"
+			}
+			if err := e.store.Fence(ctx, d.Key, d.DispatchSeq+1); err != nil {
+				return err
+			}
+			if x.state == airflow.TIRestarting {
+				core(scheduler.ReportStopped, cause)
+			} else {
+				core(scheduler.ReportLost, cause)
+			}
+			if e.onLost != nil {
+				e.onLost(d, a, cause)
+			}
+		case x.state == airflow.TIQueued:
+			e.post(r, Event{Dispatch: &d, Claimed: true})
+		}
+	}
+	if len(again) > 0 && e.submitter != nil {
+		e.log.InfoContext(ctx, "dispatches sent again", "run", r.key.String(), "count", len(again))
+		return e.submitter.Submit(ctx, again)
+	}
+	return nil
+}
+
+// OnLost sets what is told about dispatches whose worker is lost, for instance to
+// end their log with the cause. It must be set before Recover.
+func (e *Engine) OnLost(f func(d worker.Dispatch, a store.Attempt, cause string)) { e.onLost = f }

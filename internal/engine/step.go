@@ -1,0 +1,457 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
+	"github.com/gustflow/gust/internal/worker"
+)
+
+// stepAttempts bounds how often a step starts over because somebody else
+// committed one meanwhile.
+const stepAttempts = 8
+
+// outcome collects what one attempt at a step decided.
+type outcome struct {
+	transitions []scheduler.Transition
+	effects     []scheduler.Effect
+	decision    scheduler.Decision
+	assets      []producedAsset
+	done        []func(error)
+	causes      map[string]string // dispatch -> why the control plane ended it
+}
+
+type producedAsset struct {
+	key     airflow.TaskInstanceKey
+	seq     uint32
+	events  []worker.OutletEvent
+	endDate time.Time
+}
+
+// step takes the mail of a run, decides, commits and carries out the effects.
+// On a conflict it loads and decides again; on any other error the mail is put
+// back, so that nothing is lost while the process lives.
+func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx = kv.WithLabel(ctx, "engine.step")
+	var err error
+	for attempt := 0; attempt < stepAttempts; attempt++ {
+		var o *outcome
+		if o, err = e.attempt(ctx, r, mail); err == nil {
+			e.effects(ctx, r, o)
+			for _, f := range o.done {
+				f(nil)
+			}
+			return nil
+		}
+		e.unload(r)
+		if !errors.Is(err, airflow.ErrConflict) {
+			break
+		}
+	}
+	if errors.Is(err, airflow.ErrThrottled) || errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrConflict) {
+		e.mu.Lock()
+		r.mail = append(mail, r.mail...)
+		r.wake = e.now().Add(time.Second)
+		e.wakes.push(r.wake, r)
+		e.mu.Unlock()
+		e.notify()
+		return err
+	}
+	for _, ev := range mail {
+		if ev.Done != nil {
+			ev.Done <- err
+		}
+	}
+	return err
+}
+
+// unload forgets the state held in memory: the next step reads the store.
+func (e *Engine) unload(r *run) {
+	r.state, r.encoded, r.version = nil, nil, 0
+	r.triggers = map[int]trigger{}
+	e.admission.drop(r.key)
+}
+
+// load makes the run's state present. A run that has not started has no state
+// until create is set.
+func (e *Engine) load(ctx context.Context, r *run, create bool) error {
+	if r.state != nil {
+		return nil
+	}
+	info, err := e.store.GetRun(ctx, r.key)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", r.key, err)
+	}
+	e.setInfo(r, info)
+	g, err := e.docs.get(ctx, info.DagHash)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", r.key, err)
+	}
+	stored, err := e.store.LoadRunState(ctx, r.key)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", r.key, err)
+	}
+	r.graph = g
+	r.version = stored.Version
+	if stored.Version == 0 {
+		if !create {
+			return nil
+		}
+		h, err := e.headerOf(ctx, g, info)
+		if err != nil {
+			return err
+		}
+		r.state = scheduler.NewRun(g, h)
+		r.encoded = make([][]byte, len(r.state.Chunks))
+		return nil
+	}
+	rs, err := scheduler.Decode(g, stored.Header, stored.Chunks)
+	if err != nil {
+		return fmt.Errorf("%w: state of run %s: %w", kv.ErrCorrupt, r.key, err)
+	}
+	r.state, r.encoded = rs, stored.Chunks
+	// A clear may have moved the run to another version of its DAG.
+	if rs.Header.DagHash != "" && rs.Header.DagHash != info.DagHash {
+		if r.graph, err = e.docs.get(ctx, rs.Header.DagHash); err != nil {
+			return fmt.Errorf("run %s: %w", r.key, err)
+		}
+	}
+	e.admission.load(r.key, r.graph, rs)
+	return e.loadTriggers(ctx, r)
+}
+
+// headerOf makes the core's header of a run that starts.
+func (e *Engine) headerOf(ctx context.Context, g *scheduler.Graph, info airflow.DagRun) (scheduler.Header, error) {
+	h := scheduler.Header{
+		DagID: info.DagID, RunID: info.RunID, RunType: info.RunType, State: airflow.RunQueued,
+		LogicalDate: info.LogicalDate, RunAfter: info.RunAfter,
+		DagHash: info.DagHash, DagVersion: info.DagVersion,
+		BackfillID: info.BackfillID, BackfillOrdinal: info.BackfillOrdinal, ClearNumber: info.ClearNumber,
+	}
+	if info.QueuedAt != nil {
+		h.QueuedAt = *info.QueuedAt
+	}
+	if len(g.DAG.Deadlines) > 0 {
+		durations, err := e.recentDurations(ctx, info.DagID)
+		if err != nil {
+			return h, err
+		}
+		if h.Deadlines, err = scheduler.Deadlines(g.DAG, h, scheduler.DeadlineFacts{RecentDurations: durations}, e.utcNow()); err != nil {
+			e.log.WarnContext(ctx, "deadline alert ignored", "dag_id", info.DagID, "err", err)
+		}
+	}
+	return h, nil
+}
+
+// attempt applies the mail, decides and commits once.
+func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, error) {
+	create := false
+	for _, ev := range mail {
+		create = create || ev.Start || ev.Action != nil
+	}
+	if err := e.load(ctx, r, create); err != nil {
+		return nil, err
+	}
+	o := &outcome{causes: map[string]string{}}
+	if r.state == nil { // queued, and nothing to do before it starts
+		e.dagMoved(r.key.DagID)
+		return o, nil
+	}
+	now := e.utcNow()
+	before := e.recordBefore(r)
+	for _, ev := range mail {
+		if err := e.applyEvent(ctx, r, ev, o, now); err != nil {
+			return nil, err
+		}
+	}
+	e.fireTriggers(r, o, now)
+	if r.state.Count(airflow.TIQueued) > 0 && now.Sub(r.refreshed) > e.cfg.QueuedTimeout/2 {
+		// Before an instance counts as stuck in queued: was it claimed elsewhere?
+		if err := e.refreshRunning(ctx, r, o, now); err != nil {
+			return nil, err
+		}
+		r.refreshed = now
+	}
+	facts, err := e.facts(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	o.decision = scheduler.Decide(r.graph, r.state, facts, now)
+	o.transitions = append(o.transitions, o.decision.Transitions...)
+	o.effects = append(o.effects, o.decision.Effects...)
+	e.admit(ctx, r, facts, o, now)
+	if err := e.produceAssets(ctx, o.assets); err != nil {
+		return nil, err
+	}
+	if err := e.commit(ctx, r, o); err != nil {
+		return nil, err
+	}
+	e.record(r, before, mail, o, now)
+	return o, nil
+}
+
+// applyEvent applies one event to the state in memory.
+func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, now time.Time) error {
+	switch {
+	case ev.Start:
+		if r.state.Header.State == airflow.RunQueued {
+			scheduler.StartRun(r.state, now)
+		}
+	case ev.Action != nil:
+		if err := e.refreshRunning(ctx, r, o, now); err != nil {
+			return err
+		}
+		res, err := ev.Action(r.graph, r.state, now)
+		if err != nil {
+			if ev.Done != nil {
+				ev.Done <- err
+			}
+			return nil
+		}
+		if g, err := e.docs.get(ctx, r.state.Header.DagHash); err == nil {
+			r.graph = g
+		}
+		o.transitions = append(o.transitions, res.Transitions...)
+		o.effects = append(o.effects, res.Effects...)
+		if ev.Done != nil {
+			o.done = append(o.done, func(err error) { ev.Done <- err })
+		}
+	case ev.Core != nil:
+		rep := *ev.Core
+		e.applyCore(r, rep, o, now)
+		o.causes[dispatchID(r.key, rep.Task, rep.MapIndex, rep.DispatchSeq)] = ev.Cause
+	case ev.Fire:
+		e.fire(r, *ev.Dispatch, ev.Value, o, now)
+	case ev.Claimed:
+		e.applyCore(r, scheduler.Report{Kind: scheduler.ReportRunning, Task: ev.Dispatch.Key.TaskID, MapIndex: ev.Dispatch.Key.MapIndex, DispatchSeq: ev.Dispatch.DispatchSeq, Started: now}, o, now)
+	case ev.Dispatch != nil:
+		rep := ev.Report
+		if rep == nil {
+			a, err := e.store.GetAttempt(ctx, ev.Dispatch.Key)
+			if err != nil && !errors.Is(err, airflow.ErrNotFound) {
+				return err
+			}
+			if err != nil || a.DispatchSeq != ev.Dispatch.DispatchSeq || a.Status != store.AttemptDone {
+				return nil // nothing was reported, or something newer was
+			}
+			rep = &worker.Report{}
+			if err := json.Unmarshal(a.Report, rep); err != nil {
+				return fmt.Errorf("%w: report of %s: %w", kv.ErrCorrupt, ev.Dispatch, err)
+			}
+		}
+		e.applyReport(r, *ev.Dispatch, rep, o, now)
+	}
+	return nil
+}
+
+func dispatchID(k store.RunKey, task airflow.TaskID, mapIndex int, seq uint32) string {
+	return fmt.Sprintf("%s/%s/%d", k, airflow.TIName(task, mapIndex), seq)
+}
+
+// applyReport translates a worker's report for the core.
+func (e *Engine) applyReport(r *run, d worker.Dispatch, rep *worker.Report, o *outcome, now time.Time) {
+	c := scheduler.Report{Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq, Ended: rep.EndDate}
+	c.XCom = scheduler.XComInfo{Pushed: rep.PushedReturnValue, Length: -1}
+	if rep.MappedLength != nil {
+		c.XCom.Length = *rep.MappedLength
+	}
+	switch rep.Outcome {
+	case worker.OutcomeSuccess:
+		c.Kind = scheduler.ReportSuccess
+		c.Choice = skipChoice(r.graph, d.Key.TaskID, rep.Skip)
+	case worker.OutcomeFailed:
+		c.Kind = scheduler.ReportFailed
+		if rep.RetryDelay != nil {
+			c.RetryDelay = *rep.RetryDelay
+		}
+	case worker.OutcomeFailedFinal:
+		c.Kind = scheduler.ReportFailedHard
+	case worker.OutcomeSkipped:
+		c.Kind = scheduler.ReportSkipped
+	case worker.OutcomeUpForReschedule:
+		c.Kind, c.Until = scheduler.ReportReschedule, rep.RescheduleAt
+	case worker.OutcomeDeferred:
+		c.Kind = scheduler.ReportDeferred
+		if rep.Deferral.Timeout > 0 {
+			c.Until = rep.EndDate.Add(rep.Deferral.Timeout)
+		}
+	default:
+		e.log.Error("report without an outcome", "dispatch", d.String())
+		c.Kind = scheduler.ReportFailed
+	}
+	if !e.applyCore(r, c, o, now) {
+		return
+	}
+	switch rep.Outcome {
+	case worker.OutcomeDeferred:
+		e.addTrigger(r, d, *rep.Deferral)
+	case worker.OutcomeSuccess:
+		if len(rep.AssetEvents) > 0 {
+			o.assets = append(o.assets, producedAsset{d.Key, d.DispatchSeq, rep.AssetEvents, rep.EndDate})
+		}
+	}
+}
+
+// skipChoice translates a worker's choice for the core.
+func skipChoice(g *scheduler.Graph, task airflow.TaskID, s *worker.SkipChoice) *scheduler.SkipChoice {
+	switch {
+	case s == nil:
+		return nil
+	case s.Followed != nil:
+		c := &scheduler.SkipChoice{Kind: scheduler.ChoiceBranch}
+		for _, id := range s.Followed {
+			c.Follow = append(c.Follow, string(id))
+		}
+		return c
+	case s.Skipped == nil:
+		return nil
+	case s.IgnoreDownstreamTriggerRules:
+		return &scheduler.SkipChoice{Kind: scheduler.ChoiceShortCircuit}
+	}
+	// A direct-only short circuit leaves teardowns alone, a plain skip does not:
+	// what the operator listed tells them apart.
+	listed := map[airflow.TaskID]bool{}
+	for _, id := range s.Skipped {
+		listed[id] = true
+	}
+	if i := g.TaskIndex(task); i >= 0 {
+		for _, down := range g.Tasks[i].Downstream {
+			if g.Tasks[down].Task.IsTeardown && listed[g.Tasks[down].ID] {
+				return &scheduler.SkipChoice{Kind: scheduler.ChoiceSkipDirect}
+			}
+		}
+	}
+	return &scheduler.SkipChoice{Kind: scheduler.ChoiceShortCircuit, DirectOnly: true}
+}
+
+// applyCore applies a report and collects what it did; false if it was refused.
+func (e *Engine) applyCore(r *run, rep scheduler.Report, o *outcome, now time.Time) bool {
+	res := scheduler.Apply(r.graph, r.state, rep, scheduler.ReportLimits{MaxMapLength: e.cfg.MaxMapLength, MaxRequeues: e.cfg.MaxRequeues}, now)
+	if res.Refused != "" {
+		e.log.Debug("report refused", "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex, "dispatch_seq", rep.DispatchSeq, "refusal", res.Refused)
+		return false
+	}
+	if res.Message != "" {
+		e.log.Warn(res.Message, "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex)
+	}
+	o.transitions = append(o.transitions, res.Transitions...)
+	o.effects = append(o.effects, res.Effects...)
+	return true
+}
+
+// refreshRunning reads which queued instances were claimed: operations on a run
+// treat running ones differently, and META does not know them.
+func (e *Engine) refreshRunning(ctx context.Context, r *run, o *outcome, now time.Time) error {
+	if r.state.Count(airflow.TIQueued) == 0 {
+		return nil
+	}
+	var keys []airflow.TaskInstanceKey
+	for pos := 0; pos < r.state.Len(); pos++ {
+		if r.state.At(pos).State == airflow.TIQueued {
+			keys = append(keys, r.state.Key(r.graph, pos))
+		}
+	}
+	rows, err := e.store.GetAttempts(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		a, ok := rows[k]
+		if !ok {
+			continue
+		}
+		started := now
+		if a.StartDate != nil {
+			started = *a.StartDate
+		}
+		e.applyCore(r, scheduler.Report{Kind: scheduler.ReportRunning, Task: k.TaskID, MapIndex: k.MapIndex, DispatchSeq: a.DispatchSeq, Started: started}, o, now)
+	}
+	return nil
+}
+
+// admit keeps the waiters of this run current and queues what got a slot.
+func (e *Engine) admit(ctx context.Context, r *run, facts scheduler.Facts, o *outcome, now time.Time) {
+	e.pools.refresh(ctx, e.admission, now)
+	e.admission.apply(r.key, r.graph, r.state, o.transitions)
+	if facts.Paused || r.state.Header.State.Finished() {
+		if r.state.Header.State.Finished() {
+			e.admission.drop(r.key)
+		} else {
+			e.admission.hold(r.key, true)
+		}
+	} else {
+		e.admission.hold(r.key, false)
+	}
+	granted, others := e.admission.pump(r.key)
+	if len(granted) > 0 {
+		trs := scheduler.Dispatch(r.graph, r.state, granted, e.cfg.QueuedTimeout, now)
+		e.admission.dispatched(r.key, granted, trs)
+		o.transitions = append(o.transitions, trs...)
+	}
+	for _, k := range others {
+		e.mu.Lock()
+		if other := e.runs[k]; other != nil {
+			e.enqueueLocked(other)
+		}
+		e.mu.Unlock()
+	}
+}
+
+// commit writes what changed. Fences go first: a dispatch that is told to stop
+// must not be able to finish after the commit.
+func (e *Engine) commit(ctx context.Context, r *run, o *outcome) error {
+	for _, eff := range o.effects {
+		if c, ok := eff.(scheduler.CancelDispatch); ok {
+			if err := e.store.Fence(ctx, c.Key, c.DispatchSeq+1); err != nil {
+				return err
+			}
+		}
+	}
+	rs := r.state
+	if len(o.transitions) == 0 && !rs.HeaderDirty && r.version > 0 || len(o.transitions) > 0 && onlyClaims(o) && !rs.HeaderDirty {
+		return nil
+	}
+	for len(r.encoded) < len(rs.Chunks) {
+		r.encoded = append(r.encoded, nil)
+	}
+	var dirty []int
+	for i, c := range rs.Chunks {
+		if c.Dirty || r.encoded[i] == nil {
+			r.encoded[i] = scheduler.EncodeChunk(rs, i)
+			dirty = append(dirty, i)
+		}
+	}
+	if len(dirty) == 0 && !rs.HeaderDirty && r.version > 0 {
+		return nil
+	}
+	v, err := e.store.CommitRunState(ctx, r.key, r.version, scheduler.Encode(rs), r.encoded, dirty)
+	if err != nil {
+		return err
+	}
+	r.version = v
+	rs.HeaderDirty = false
+	for _, i := range dirty {
+		rs.Chunks[i].Dirty = false
+	}
+	return nil
+}
+
+// onlyClaims reports whether a step did nothing but learn that dispatches were
+// claimed: the rows say so already, so META is not written for it.
+func onlyClaims(o *outcome) bool {
+	for _, t := range o.transitions {
+		if t.From != airflow.TIQueued || t.To != airflow.TIRunning {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,423 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/timetable"
+)
+
+// dagMoved says that something changed which decides about a DAG's runs: a slot
+// among its active runs, an asset event, its pause flag, its schedule.
+func (e *Engine) dagMoved(dag airflow.DagID) {
+	e.mu.Lock()
+	if !e.moved[dag] {
+		e.moved[dag] = true
+		e.movedOrder = append(e.movedOrder, dag)
+	}
+	e.mu.Unlock()
+	e.notify()
+}
+
+// DagChanged tells the engine that DAGs were added, changed, paused or un-paused.
+func (e *Engine) DagChanged(dags ...airflow.DagID) {
+	for _, d := range dags {
+		e.dagMoved(d)
+		for _, r := range e.activeRuns(d) {
+			e.poke(r)
+		}
+	}
+}
+
+// nextMoved takes the next DAG to look at.
+func (e *Engine) nextMoved() (airflow.DagID, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.movedOrder) == 0 {
+		return "", false
+	}
+	d := e.movedOrder[0]
+	e.movedOrder = e.movedOrder[1:]
+	delete(e.moved, d)
+	if len(e.movedOrder) > 0 {
+		e.notify()
+	}
+	return d, true
+}
+
+// dagLocks keep two goroutines from planning one DAG at once.
+type dagLocks [64]sync.Mutex
+
+func (l *dagLocks) of(dag airflow.DagID) *sync.Mutex {
+	h := fnv.New32a()
+	h.Write([]byte(dag))
+	return &l[h.Sum32()%uint32(len(l))]
+}
+
+// TickResult says what a tick did.
+type TickResult struct {
+	Due   int // DAGs that were due
+	Woken int // runs whose time had come
+	// More says that more DAGs are due than one tick takes: tick again.
+	More bool
+}
+
+// Tick creates the runs that are due and wakes the runs whose time has come. It
+// reads due entries only, never idle DAGs. workers plan DAGs in parallel.
+func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
+	now := e.utcNow()
+	res := TickResult{Woken: e.wakeDue(now)}
+	if p := e.cfg.UseJobSchedule; p != nil && !*p {
+		return res, nil
+	}
+	due, err := e.store.ListDueDags(ctx, now, e.cfg.DueBatch)
+	if err != nil {
+		return res, err
+	}
+	res.Due, res.More = len(due), len(due) == e.cfg.DueBatch
+	var (
+		wg    sync.WaitGroup
+		first sync.Once
+		queue = make(chan airflow.DagModel)
+	)
+	for i := 0; i < max(1, min(workers, len(due))); i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for m := range queue {
+				if perr := e.scheduleDag(ctx, m.DagID, &m); perr != nil {
+					e.log.ErrorContext(ctx, "DAG not scheduled", "dag_id", m.DagID, "err", perr)
+					first.Do(func() { err = perr })
+				}
+			}
+		}()
+	}
+	for _, m := range due {
+		queue <- m
+	}
+	close(queue)
+	wg.Wait()
+	return res, err
+}
+
+// NextTick returns when Tick should be called next, zero = when something happens.
+func (e *Engine) NextTick(ctx context.Context) (time.Time, error) {
+	next, _ := e.NextWake()
+	due, ok, err := e.store.NextDue(ctx)
+	if err != nil {
+		return next, err
+	}
+	if ok && (next.IsZero() || due.Before(next)) {
+		next = due
+	}
+	return next, nil
+}
+
+// scheduleDag creates what is due of a DAG's runs, by time and by assets, and
+// starts queued runs within their limits. model may be nil.
+func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID, model *airflow.DagModel) error {
+	l := e.planning.of(dag)
+	l.Lock()
+	defer l.Unlock()
+	if model == nil {
+		m, err := e.store.GetDag(ctx, dag)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		model = &m
+	}
+	if !model.IsPaused && !model.IsStale && !model.HasImportErrors {
+		g, err := e.docs.get(ctx, model.LatestHash)
+		if err != nil {
+			return err
+		}
+		if err := e.planRuns(ctx, g.DAG, *model); err != nil {
+			return err
+		}
+		if err := e.planAssetRuns(ctx, g.DAG, *model); err != nil {
+			return err
+		}
+	}
+	return e.startRuns(ctx, *model)
+}
+
+// planRuns creates the DAG's scheduled runs that are due.
+func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, m airflow.DagModel) error {
+	tt, err := timetable.Parse(dag.Timetable)
+	if err != nil {
+		return fmt.Errorf("DAG %q: %w", dag.DagID, err)
+	}
+	if !tt.CanBeScheduled() {
+		return nil
+	}
+	now := e.utcNow()
+	start, end := scheduler.PlanBounds(dag)
+	var lookup error
+	s := scheduler.ScheduleState{
+		Paused: m.IsPaused, Stale: m.IsStale, HasImportErrors: m.HasImportErrors,
+		LastIntervalStart: m.LastAutomatedIntervalStart, LastIntervalEnd: m.LastAutomatedIntervalEnd,
+		StartDate: start, EndDate: end,
+		Exists: func(ld time.Time) bool {
+			_, err := e.store.RunOfLogicalDate(ctx, dag.DagID, ld)
+			if err != nil && !isNotFound(err) {
+				lookup = err
+			}
+			return err == nil
+		},
+	}
+	for _, r := range e.activeRuns(dag.DagID) {
+		if r.info.RunType != airflow.RunTypeBackfill {
+			s.ActiveRuns++
+		}
+	}
+	plan, err := scheduler.PlanRuns(dag, tt, s, scheduler.PlanLimits{MaxRuns: 100}, now)
+	if lookup != nil {
+		return lookup
+	}
+	if err != nil {
+		// Airflow logs a timetable that fails and goes on as if there were no next run.
+		e.log.WarnContext(ctx, "timetable failed: no next run", "dag_id", dag.DagID, "err", err)
+	}
+	for _, c := range plan.Create {
+		if err := e.createRun(ctx, newRun(c, m, now, airflow.TriggeredByTimetable)); err != nil {
+			return err
+		}
+	}
+	if !planChanges(m, plan) {
+		return nil
+	}
+	_, err = e.store.UpdateDag(ctx, dag.DagID, func(m *airflow.DagModel) error {
+		m.LastAutomatedIntervalStart, m.LastAutomatedIntervalEnd = plan.LastIntervalStart, plan.LastIntervalEnd
+		m.NextDagRunLogicalDate, m.NextDagRunRunAfter = plan.NextLogicalDate, plan.NextRunAfter
+		m.NextDagRunDataIntervalStart, m.NextDagRunDataIntervalEnd = plan.NextIntervalStart, plan.NextIntervalEnd
+		m.NextDagRunCreateAfter = plan.NextCreateAfter
+		return nil
+	})
+	if plan.More {
+		e.dagMoved(dag.DagID)
+	}
+	return err
+}
+
+func planChanges(m airflow.DagModel, p scheduler.RunPlan) bool {
+	same := func(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
+	return len(p.Create) > 0 || !same(m.LastAutomatedIntervalEnd, p.LastIntervalEnd) || !same(m.NextDagRunCreateAfter, p.NextCreateAfter) || !same(m.NextDagRunLogicalDate, p.NextLogicalDate) ||
+		!same(m.NextDagRunRunAfter, p.NextRunAfter)
+}
+
+// newRun completes a planned run.
+func newRun(c scheduler.NewDagRun, m airflow.DagModel, now time.Time, by airflow.TriggeredBy) airflow.DagRun {
+	return airflow.DagRun{
+		DagID: m.DagID, RunID: c.RunID, RunType: c.RunType, State: airflow.RunQueued,
+		LogicalDate: c.LogicalDate, DataIntervalStart: c.DataIntervalStart, DataIntervalEnd: c.DataIntervalEnd,
+		RunAfter: c.RunAfter, QueuedAt: &now, TriggeredBy: by, Conf: c.Conf, BackfillOrdinal: c.BackfillOrdinal,
+		DagVersion: m.LatestVersion, DagHash: m.LatestHash, BundleHash: m.BundleHash,
+	}
+}
+
+// createRun stores a run and takes it under management. A run that exists
+// already is fine: an earlier, interrupted call made it.
+func (e *Engine) createRun(ctx context.Context, info airflow.DagRun) error {
+	if err := e.store.CreateRun(ctx, info); err != nil {
+		if !errors.Is(err, airflow.ErrAlreadyExists) {
+			return err
+		}
+		have, gerr := e.store.GetRun(ctx, store.RunKey{DagID: info.DagID, RunID: info.RunID})
+		if gerr != nil || have.State.Finished() {
+			return nil
+		}
+		info = have
+	}
+	e.lookup(info)
+	return nil
+}
+
+// planAssetRuns creates the run that a DAG's asset events ask for.
+func (e *Engine) planAssetRuns(ctx context.Context, dag *airflow.DAG, m airflow.DagModel) error {
+	cond, ok, err := scheduler.AssetConditionOf(dag)
+	if err != nil || !ok {
+		return err
+	}
+	queued, err := e.store.ListQueuedAssets(ctx, dag.DagID)
+	if err != nil || len(queued) == 0 {
+		return err
+	}
+	var since time.Time
+	if m.LastAssetRunAfter != nil {
+		since = *m.LastAssetRunAfter
+	}
+	var qs []scheduler.QueuedAsset
+	var events []scheduler.PendingAssetEvent
+	seen := map[store.AssetKey]bool{}
+	newest := time.Time{}
+	for _, q := range queued {
+		qa := scheduler.QueuedAsset{Name: q.AssetName, URI: q.AssetURI, CreatedAt: q.CreatedAt}
+		if q.Alias != "" {
+			qa.Aliases = []string{q.Alias}
+		}
+		qs = append(qs, qa)
+		if q.CreatedAt.After(newest) {
+			newest = q.CreatedAt
+		}
+	}
+	if !scheduler.EvaluateAssets(cond, qs) {
+		return nil
+	}
+	for _, q := range queued {
+		k := store.AssetKey{Name: q.AssetName, URI: q.AssetURI}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		evs, err := e.store.ListAssetEvents(ctx, k, since, newest)
+		if err != nil {
+			return err
+		}
+		for _, ev := range evs {
+			events = append(events, scheduler.PendingAssetEvent{ID: ev.ID, Name: ev.AssetName, URI: ev.AssetURI, Timestamp: ev.Timestamp})
+		}
+	}
+	plan := scheduler.PlanAssetRun(cond, qs, events, since)
+	if !plan.Create {
+		return nil
+	}
+	// The random part of the id is a digest of the queue entries it takes, so that
+	// doing this again after a crash makes the same run.
+	h := fnv.New64a()
+	for _, q := range queued {
+		fmt.Fprintf(h, "%s|%s|%s|%s;", q.AssetName, q.AssetURI, q.EventID, q.CreatedAt)
+	}
+	now := e.utcNow()
+	info := newRun(scheduler.NewDagRun{
+		RunID:    airflow.RunID(timetable.DagRunID(string(airflow.RunTypeAssetTriggered), nil, plan.RunAfter.UTC(), fmt.Sprintf("%016x", h.Sum64())[:8])),
+		RunType:  airflow.RunTypeAssetTriggered,
+		RunAfter: plan.RunAfter,
+	}, m, now, airflow.TriggeredByAsset)
+	info.ConsumedAssetEvents = plan.Consumed
+	if err := e.createRun(ctx, info); err != nil {
+		return err
+	}
+	if _, err := e.store.UpdateDag(ctx, dag.DagID, func(m *airflow.DagModel) error {
+		m.LastAssetRunAfter = &plan.RunAfter
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, q := range queued {
+		if err := e.store.UnqueueAsset(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startRuns starts queued runs of a DAG within max_active_runs and the limits of
+// backfills.
+func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
+	var (
+		queued []scheduler.QueuedRun
+		of     []*run
+		lim    = scheduler.StartLimits{Running: map[scheduler.RunSlot]int{}, MaxActiveRuns: map[scheduler.RunSlot]int{}}
+	)
+	active := e.activeRuns(m.DagID)
+	if len(active) == 0 {
+		return nil
+	}
+	own := scheduler.RunSlot{DagID: m.DagID}
+	lim.MaxActiveRuns[own] = 16
+	if m.LatestHash != "" {
+		g, err := e.docs.get(ctx, m.LatestHash)
+		if err != nil {
+			return err
+		}
+		lim.MaxActiveRuns[own] = g.DAG.MaxActiveRuns
+	}
+	paused := map[int64]bool{}
+	e.mu.Lock()
+	for _, r := range active {
+		slot := scheduler.RunSlot{DagID: m.DagID, BackfillID: r.info.BackfillID}
+		if id := r.info.BackfillID; id != 0 {
+			if b, ok := e.backfills[id]; ok {
+				lim.MaxActiveRuns[slot] = b.MaxActiveRuns
+				paused[id] = b.IsPaused
+			}
+		}
+		if r.info.State == airflow.RunQueued && !r.starting {
+			queued = append(queued, scheduler.QueuedRun{
+				Key:      scheduler.RunKey{DagID: m.DagID, RunID: r.key.RunID},
+				RunAfter: scheduler.At(r.info.RunAfter), BackfillID: r.info.BackfillID, BackfillOrdinal: r.info.BackfillOrdinal,
+				Paused: m.IsPaused || m.IsStale, BackfillPaused: paused[r.info.BackfillID],
+			})
+			of = append(of, r)
+		} else {
+			lim.Running[slot]++
+		}
+	}
+	e.mu.Unlock()
+	if len(queued) == 0 {
+		return nil
+	}
+	now := e.utcNow()
+	for _, i := range scheduler.StartQueued(queued, lim, now) {
+		e.mu.Lock()
+		of[i].starting = true
+		e.mu.Unlock()
+		e.post(of[i], Event{Start: true})
+	}
+	// A run whose run_after lies ahead starts when its time comes.
+	for _, q := range of {
+		if q.info.RunAfter.After(now) {
+			e.setWake(q, q.info.RunAfter)
+		}
+	}
+	return nil
+}
+
+// completeBackfill closes a backfill none of whose runs is left to do.
+func (e *Engine) completeBackfill(ctx context.Context, id int64) {
+	e.mu.Lock()
+	b, ok := e.backfills[id]
+	for _, r := range e.byDag[b.DagID] {
+		if r.info.BackfillID == id {
+			ok = false
+			break
+		}
+	}
+	e.mu.Unlock()
+	if !ok {
+		return
+	}
+	now := e.utcNow()
+	_, err := e.store.UpdateBackfill(ctx, id, func(b *airflow.Backfill) error {
+		if b.CompletedAt == nil {
+			b.CompletedAt, b.UpdatedAt = &now, now
+		}
+		return nil
+	})
+	if err != nil {
+		e.log.ErrorContext(ctx, "backfill not completed", "backfill_id", id, "err", err)
+		return
+	}
+	e.mu.Lock()
+	delete(e.backfills, id)
+	e.mu.Unlock()
+}
+
+// confOf returns a run's conf as an object, {} if it has none.
+func confOf(conf json.RawMessage) json.RawMessage {
+	if len(conf) == 0 || string(conf) == "null" {
+		return json.RawMessage("{}")
+	}
+	return conf
+}
