@@ -91,6 +91,8 @@ type Result struct {
 	At        time.Time `json:"at"`   // up_for_reschedule
 	// OutletEvents are what the callable added to its outlets.
 	OutletEvents []OutletEvent `json:"outlet_events"`
+	// ContextAdded are the names the callable added to the context.
+	ContextAdded map[string]json.RawMessage `json:"context_added"`
 }
 
 // OutletEvent is what a callable added to one outlet.

@@ -62,26 +62,17 @@ class TaskInstance(Record):
         ids = [self.task_id] if task_ids is None else [task_ids] if single else list(task_ids)
         q = {"dag_id": dag_id or self.dag_id, "run_id": run_id or self.run_id, "key": key, "include_prior_dates": bool(include_prior_dates)}
         out = []
-        for t in ids:
-            if map_indexes is _UNSET and task_ids is not None:
+        if map_indexes is _UNSET:  # all map indexes of every task; default plays no part
+            for t in ids:
                 vals = comms.channel().request("list_xcom", task_id=t, **q) or []
-                if len(vals) == 1 and vals[0]["map_index"] < 0:
-                    out.append(decode_value(vals[0]["value"]))
-                elif not vals:
-                    out.append(None)
-                else:
-                    out.append([decode_value(v["value"]) for v in vals])
-                continue
-            idx = self.map_index if map_indexes is _UNSET else map_indexes
-            many = not (isinstance(idx, int) or idx is None)
-            got = []
-            for i in (idx if many else [-1 if idx is None else idx]):
-                v = comms.channel().request("get_xcom", task_id=t, map_index=i, **q)
-                got.append(default if v is None else decode_value(v["value"]))
-            out.extend(got if many or not single else [got[0]])
-            if many and single:
-                return out
-        return out[0] if single else out
+                out.extend([decode_value(v["value"]) for v in vals] if vals else [None])
+            return out[0] if single and len(out) == 1 else out
+        one = map_indexes is None or isinstance(map_indexes, int)
+        for t in ids:
+            for i in [map_indexes] if one else map_indexes:
+                v = comms.channel().request("get_xcom", task_id=t, map_index=-1 if i is None else i, **q)
+                out.append(default if v is None else decode_value(v["value"]))
+        return out[0] if single and one else out
 
     def get_template_context(self):
         return get_current_context()
@@ -266,6 +257,11 @@ class Context(dict):
     def __init__(self, data, lazy):
         super().__init__(data)
         self._lazy = lazy
+        self._given = set(data)
+
+    def added(self):
+        """Names that the task added."""
+        return {k: v for k, v in dict.items(self) if k not in self._given and k not in self._lazy}
 
     def __missing__(self, key):
         f = self._lazy.get(key)

@@ -403,8 +403,11 @@ def main(fd):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # report, whatever comes
         result = _failure(e)
     try:
-        events = context.get_current_context()["outlet_events"]
-        result["outlet_events"] = events.dump(serde.encode)
+        ctx = context.get_current_context()
+        result["outlet_events"] = ctx["outlet_events"].dump(serde.encode)
+        if ctx.get("map_index_template"):  # it may use names that the callable added
+            added = {k: v for k, v in ctx.added().items() if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
+            result["context_added"] = serde.encode(added)
     except Exception:  # no context was made: nothing was added either
         pass
     for s in (sys.stdout, sys.stderr):
