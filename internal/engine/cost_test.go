@@ -71,8 +71,7 @@ func TestCostOfAWideRun(t *testing.T) {
 			}
 		}
 		total := m.Total()
-		state, _, err := h.States(ctx, k)
-		if err != nil || state != airflow.RunRunning {
+		if state, _, err := h.States(ctx, k); err != nil || state != airflow.RunRunning {
 			t.Fatal(state, err)
 		}
 		return total.TotalWriteUnits() / sample, float64(total.TotalCalls()) / sample

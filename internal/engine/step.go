@@ -174,7 +174,10 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 		}
 	}
 	e.fireTriggers(r, o, now)
-	if r.state.Count(airflow.TIQueued) > 0 && now.Sub(r.refreshed) > e.cfg.QueuedTimeout/2 {
+	if r.refreshed.IsZero() || r.state.Count(airflow.TIQueued) == 0 {
+		r.refreshed = now // what is queued later is younger than this
+	}
+	if now.Sub(r.refreshed) > e.cfg.QueuedTimeout/2 {
 		// Before an instance counts as stuck in queued: was it claimed elsewhere?
 		if err := e.refreshRunning(ctx, r, o, now); err != nil {
 			return nil, err
