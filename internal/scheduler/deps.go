@@ -223,18 +223,7 @@ func (t *taskState) snapFinished() bool {
 // that failed or was skipped as a whole decides, whatever the trigger rule. It
 // reads the live table.
 func (p *pass) mappedUpstream(pos int32, t *TI, n *Node) bool {
-	var seen [airflow.NumTIStates]bool
-	bad := false
-	for _, s := range n.Sources {
-		at := p.rs.tasks[s].unexpanded
-		if at < 0 {
-			continue
-		}
-		if st := p.rs.ti(at).State; st.Finished() {
-			seen[st] = true
-			bad = bad || st != airflow.TISuccess
-		}
-	}
+	seen, bad := p.rs.sourceStates(n)
 	if !bad {
 		return true
 	}
@@ -296,4 +285,20 @@ func past(g *Graph, rs *RunState, f *Facts, n *Node) pastVerdict {
 		}
 	}
 	return pastMet
+}
+
+// sourceStates looks at the unexpanded instances of what a task expands over:
+// which finished states they have, and whether any is not success.
+func (rs *RunState) sourceStates(n *Node) (seen [airflow.NumTIStates]bool, bad bool) {
+	for _, s := range n.Sources {
+		at := rs.tasks[s].unexpanded
+		if at < 0 {
+			continue
+		}
+		if st := rs.ti(at).State; st.Finished() {
+			seen[st] = true
+			bad = bad || st != airflow.TISuccess
+		}
+	}
+	return seen, bad
 }

@@ -152,6 +152,10 @@ func (e *explainer) waiting(pos int32, t *TI, r *Reason, set func(Code, string, 
 			return
 		}
 	}
+	if _, bad := e.rs.sourceStates(n); bad {
+		set(CodeExpansionUnsolved, "what it expands over", "What it expands over has not succeeded: %s.", e.open(t, n.Sources))
+		return
+	}
 	switch past(e.g, e.rs, e.f, n) {
 	case pastNotRun:
 		set(CodePast, "an instance of the task in the previous run", "depends_on_past: the task has no instance in the previous run.")
@@ -205,14 +209,13 @@ func (e *explainer) absent(tasks []int32) string {
 func (e *explainer) open(t *TI, tasks []int32) string {
 	const most = 5
 	var names []string
-	more := 0
 	add := func(pos int32) {
-		if pos < 0 || e.rs.ti(pos).State == airflow.TISuccess {
+		if pos < 0 || len(names) > most || e.rs.ti(pos).State == airflow.TISuccess {
 			return
 		}
 		x := e.rs.ti(pos)
 		if len(names) == most {
-			more++
+			names = append(names, "and others")
 			return
 		}
 		names = append(names, fmt.Sprintf("%s is %s", airflow.TIName(e.rs.TaskID(e.g, x), int(x.MapIndex)), x.State))
@@ -225,12 +228,9 @@ func (e *explainer) open(t *TI, tasks []int32) string {
 		if !r.all {
 			lo, hi = max(r.lo, 0), min(r.hi, hi)
 		}
-		for i := lo; i < hi; i++ {
+		for i := lo; i < hi && len(names) <= most; i++ {
 			add(ts.mapped[i])
 		}
-	}
-	if more > 0 {
-		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(names, ", ")
 }
