@@ -51,7 +51,12 @@ func (f *parsedFile) problem(format string, args ...any) {
 func (f *parsedFile) invalid(field string, err error) {
 	var inv *airflow.InvalidError
 	if !errors.As(err, &inv) {
-		f.problems = append(f.problems, airflow.Problem{File: f.path, Field: field, Message: err.Error(), Severity: "error"})
+		p := airflow.Problem{File: f.path, Field: field, Message: err.Error(), Severity: "error"}
+		var te *timetable.Error
+		if errors.As(err, &te) {
+			p.Class = te.Class
+		}
+		f.problems = append(f.problems, p)
 		return
 	}
 	for _, p := range inv.Problems {
@@ -243,6 +248,9 @@ func (p *parser) check(f *parsedFile, d LoadedDAG) {
 	pd := parsedDag{dag: dag, canonical: canonical, hash: hash}
 	if len(dag.Timetable) > 0 {
 		tt, err := timetable.Parse(dag.Timetable)
+		if err == nil {
+			err = tt.Validate(p.now())
+		}
 		if err != nil {
 			f.invalid(field+".schedule", err)
 			return

@@ -232,11 +232,23 @@ func (w *watcher) end(dirs map[string]bool, relevant map[string]bool) {
 			w.addLocked(dir)
 		}
 	}
+	removed := false
 	for dir := range w.watched {
 		if !dirs[dir] && !keep[dir] {
 			w.remove(dir)
+			removed = true
 		}
 	}
+	if !removed {
+		return
+	}
+	// A folder that was moved along with its parent has one watch under two names,
+	// and removing the old name removed it: watch again what is left, and look
+	// what has happened meanwhile.
+	for dir := range w.watched {
+		w.addLocked(dir)
+	}
+	w.signal()
 }
 
 // informed reports whether end was told which files matter.
