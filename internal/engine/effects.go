@@ -65,6 +65,9 @@ func (e *Engine) effects(ctx context.Context, r *run, o *outcome) {
 		}
 	}
 	e.syncInfo(ctx, r, o)
+	if e.passive {
+		return
+	}
 	if rs.Header.State.Finished() {
 		e.finished(ctx, r, o)
 	} else {

@@ -92,6 +92,10 @@ type Options struct {
 	NewID func() string
 	// Records receives every step's inputs and outcome, for replay. nil: none are kept.
 	Records func(Record)
+	// Passive is for tools beside a running scheduler: interventions are committed,
+	// but nothing is decided, admitted or dispatched; the scheduler is told
+	// (Refresh, DagChanged) and does that.
+	Passive bool
 }
 
 // Engine schedules the runs of one installation.
@@ -104,6 +108,7 @@ type Engine struct {
 	now       func() time.Time
 	newID     func() string
 	records   func(Record)
+	passive   bool
 
 	docs      *documents
 	admission *admission
@@ -144,6 +149,7 @@ func New(o Options) *Engine {
 		now:           o.Now,
 		newID:         o.NewID,
 		records:       o.Records,
+		passive:       o.Passive,
 		runs:          map[store.RunKey]*run{},
 		byDag:         map[airflow.DagID]map[store.RunKey]*run{},
 		signal:        make(chan struct{}, 1),

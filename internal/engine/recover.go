@@ -74,6 +74,51 @@ func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {
 	return nil
 }
 
+// Refresh makes the engine read a run again that another process changed.
+func (e *Engine) Refresh(ctx context.Context, key store.RunKey) error {
+	info, err := e.store.GetRun(ctx, key)
+	if isNotFound(err) {
+		e.mu.Lock()
+		r := e.runs[key]
+		e.mu.Unlock()
+		if r != nil {
+			e.admission.drop(key)
+			e.forget(r)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r := e.lookup(info)
+	r.mu.Lock()
+	e.unload(r)
+	e.setInfo(r, info)
+	r.mu.Unlock()
+	e.poke(r)
+	e.dagMoved(key.DagID)
+	return e.sweepRun(ctx, r, RecoverOptions{})
+}
+
+// refreshChanged reads again the runs whose state another process committed.
+func (e *Engine) refreshChanged(ctx context.Context, rs []*run) error {
+	for _, r := range rs {
+		v, err := e.store.RunStateVersion(ctx, r.key)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		stale := r.state != nil && r.version < v
+		r.mu.Unlock()
+		if stale {
+			if err := e.Refresh(ctx, r.key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Sweep looks for what was lost while the process lived: reports that were
 // stored but not applied, dispatches nobody took, workers that fell silent. It
 // reads the rows of outstanding dispatches only.
@@ -86,7 +131,7 @@ func (e *Engine) Sweep(ctx context.Context) error {
 	}
 	e.mu.Unlock()
 	sortRuns(rs)
-	var first error
+	first := e.refreshChanged(ctx, rs)
 	for _, r := range rs {
 		if err := e.sweepRun(ctx, r, RecoverOptions{}); err != nil && first == nil {
 			first = err

@@ -173,6 +173,14 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 			return nil, err
 		}
 	}
+	if e.passive {
+		o.decision.Run, o.decision.RunBefore = r.state.Header.State, r.state.Header.State
+		if err := e.commit(ctx, r, o); err != nil {
+			return nil, err
+		}
+		e.record(r, before, mail, o, now)
+		return o, nil
+	}
 	e.fireTriggers(r, o, now)
 	if r.refreshed.IsZero() || r.state.Count(airflow.TIQueued) == 0 {
 		r.refreshed = now // what is queued later is younger than this

@@ -137,16 +137,19 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID, model *airf
 		}
 		model = &m
 	}
-	if !model.IsPaused && !model.IsStale && !model.HasImportErrors {
+	if !model.IsStale && !model.HasImportErrors && model.LatestHash != "" {
 		g, err := e.docs.get(ctx, model.LatestHash)
 		if err != nil {
 			return err
 		}
+		// Of a paused DAG only the dates shown to people are worked out.
 		if err := e.planRuns(ctx, g.DAG, *model); err != nil {
 			return err
 		}
-		if err := e.planAssetRuns(ctx, g.DAG, *model); err != nil {
-			return err
+		if !model.IsPaused {
+			if err := e.planAssetRuns(ctx, g.DAG, *model); err != nil {
+				return err
+			}
 		}
 	}
 	return e.startRuns(ctx, *model)

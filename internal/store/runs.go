@@ -178,6 +178,15 @@ func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
 	return st, nil
 }
 
+// RunStateVersion returns the version of a run's state, 0 if it has none.
+func (s *Store) RunStateVersion(ctx context.Context, k RunKey) (int64, error) {
+	it, err := s.kv.Get(ctx, metaKey(k), true)
+	if errors.Is(err, kv.ErrNotFound) {
+		return 0, nil
+	}
+	return it.Int(attrVersion), translate(err)
+}
+
 // CommitRunState writes a step: the header and the chunks whose index is in
 // dirty, if the run is still at version base. ErrConflict means that somebody
 // else committed a step: load and decide again. chunks holds all chunks; those
