@@ -9,13 +9,14 @@ import (
 	"github.com/gustflow/gust/internal/store/kv/memkv"
 )
 
-// failing is a driver of which one write fails.
+// failing is a driver of which one write fails. It counts writes.
 type failing struct {
 	kv.Driver
-	mu    sync.Mutex
-	armed bool
-	left  int
-	hit   bool
+	mu     sync.Mutex
+	armed  bool
+	left   int
+	hit    bool
+	writes int
 }
 
 func (f *failing) driver() kv.Driver {
@@ -42,10 +43,20 @@ func (f *failing) Write(ctx context.Context, op kv.Op) error {
 	f.mu.Lock()
 	fail := f.armed && f.left == 0
 	f.left--
+	f.writes++
 	f.hit = f.hit || fail
 	f.mu.Unlock()
 	if fail {
 		return fmt.Errorf("%w: injected", kv.ErrUnavailable)
 	}
 	return f.Driver.Write(ctx, op)
+}
+
+// written returns the number of writes since it was asked last.
+func (f *failing) written() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.writes
+	f.writes = 0
+	return n
 }

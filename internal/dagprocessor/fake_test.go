@@ -189,7 +189,7 @@ func (l *lineLoader) setEnv(k, v string) {
 
 // rig is a DAG folder with everything around it.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	folder string
 	cfg    Config
 	store  *store.Store
@@ -202,12 +202,12 @@ type rig struct {
 	next    map[airflow.DagID]int // calls of NextDates
 }
 
-func newRig(t *testing.T, change ...func(*Config)) *rig {
+func newRig(t testing.TB, change ...func(*Config)) *rig {
 	t.Helper()
 	return newRigOn(t, memkv.New(memkv.Options{}), change...)
 }
 
-func newRigOn(t *testing.T, driver kv.Driver, change ...func(*Config)) *rig {
+func newRigOn(t testing.TB, driver kv.Driver, change ...func(*Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, folder: filepath.Join(t.TempDir(), "dags"), next: map[airflow.DagID]int{}}
 	if err := os.Mkdir(r.folder, 0o755); err != nil {

@@ -609,7 +609,8 @@ func TestLimits(t *testing.T) {
 }
 
 func TestWarmStart(t *testing.T) {
-	r := newRig(t)
+	f := &failing{}
+	r := newRigOn(t, f.driver())
 	for i := range 20 {
 		r.write(fmt.Sprintf("d%02d.yml", i), fmt.Sprintf("dag d%02d cron=@daily out=shared src=script.sh", i))
 	}
@@ -629,8 +630,12 @@ func TestWarmStart(t *testing.T) {
 	r.sync()
 
 	r.restart()
+	f.written()
 	sum := r.sync()
 	r.wantLoaded()
+	if n := f.written(); n != 0 {
+		t.Errorf("a warm start made %d writes", n)
+	}
 	if len(sum.Changed) != 0 || sum.Parsed != 0 || sum.Dags != 20 || sum.ImportErrors != 1 || len(r.changed) != 0 {
 		t.Errorf("warm start: %+v", sum)
 	}
@@ -655,8 +660,12 @@ func TestWarmStart(t *testing.T) {
 	// Another program or configuration parses everything.
 	r.loader.version = "2"
 	r.restart()
+	f.written()
 	if sum := r.sync(); sum.Parsed != 21 || len(sum.Changed) != 0 {
 		t.Errorf("after an upgrade: %+v", sum)
+	}
+	if n := f.written(); n != 20 { // each DAG's document, refused because it is there
+		t.Errorf("parsing again without a change made %d writes", n)
 	}
 	// A damaged cache costs time only.
 	if err := os.WriteFile(r.cfg.CacheFile, []byte(`{"format":1,"files":{"a":null}`), 0o600); err != nil {
