@@ -458,14 +458,7 @@ func revive(class string, data jinja.Value) (jinja.Value, bool) {
 		if err != nil {
 			return nil, false
 		}
-		dt := jinja.DateTimeOf(t, false)
-		date, ok, _ := dt.Attr("date")
-		if f, isFunc := date.(jinja.Callabler); ok && isFunc {
-			if v, err := f.PyCall(&jinja.Args{}); err == nil {
-				return v, true
-			}
-		}
-		return s, true
+		return jinja.DateTimeOf(t, false).DatePart(), true
 	case "datetime.timedelta":
 		f, ok := Float(data)
 		return Delta(airflow.SecondsDuration(f)), ok
@@ -537,4 +530,33 @@ func (m orderedMap) MarshalJSON() ([]byte, error) {
 		b = append(b, v...)
 	}
 	return append(b, '}'), nil
+}
+
+// FromSpec reads a value of package operatorspec's table, whose tags are
+// {"$tuple": […]}, {"$set": […]} and {"$timedelta": seconds}.
+func FromSpec(raw json.RawMessage) (jinja.Value, error) {
+	v, err := jinja.ParseJSON(string(raw))
+	if err != nil {
+		return nil, err
+	}
+	d, ok := v.(*jinja.Dict)
+	if !ok || d.Len() != 1 {
+		return v, nil
+	}
+	key := d.Keys()[0]
+	body, _ := d.Get(key)
+	switch b := body.(type) {
+	case *jinja.List:
+		switch key {
+		case "$tuple":
+			return jinja.NewTuple(b.Items...), nil
+		case "$set":
+			return jinja.NewSet(b.Items...), nil
+		}
+	default:
+		if f, ok := Float(body); ok && key == "$timedelta" {
+			return Delta(airflow.SecondsDuration(f)), nil
+		}
+	}
+	return v, nil
 }

@@ -61,7 +61,7 @@ func (t *Task) render(ctx context.Context) error {
 		v, given := t.Args.vals[name]
 		if !given && known {
 			if raw, ok := spec.FieldValues[name]; ok {
-				d, err := serde.FromDocument(raw)
+				d, err := serde.FromSpec(raw)
 				if err != nil {
 					return fmt.Errorf("default of %q: %w", name, err)
 				}
