@@ -18,8 +18,8 @@ import (
 func genDAG(t *rapid.T) *airflow.DAG {
 	n := rapid.IntRange(1, 8).Draw(t, "tasks")
 	d := &airflow.DAG{DagID: "d", MaxActiveTasks: 16, MaxActiveRuns: 16}
-	d.FailFast = rapid.IntRange(0, 9).Draw(t, "fail_fast") == 0
-	if rapid.IntRange(0, 9).Draw(t, "timeout") == 0 {
+	d.FailFast = rapid.IntRange(0, 14).Draw(t, "fail_fast") == 14
+	if rapid.IntRange(0, 29).Draw(t, "timeout") == 29 {
 		d.DagrunTimeout = time.Minute
 	}
 	start := vecEpoch
@@ -69,9 +69,11 @@ func genDAG(t *rapid.T) *airflow.DAG {
 		if g.IsMapped {
 			var src []int
 			g.Expand, src = expand(first)
-			for _, s := range src {
+			for _, s := range src { // Airflow draws edges to the roots of the group
 				for i := first; i <= last; i++ {
-					down[s][i] = true
+					if i == first || rapid.IntRange(0, 2).Draw(t, "from source") == 0 {
+						down[s][i] = true
+					}
 				}
 			}
 		}
@@ -226,7 +228,15 @@ func act(t *rapid.T, g *Graph, copies []*RunState, now time.Time) {
 	if rs.Len() == 0 {
 		return
 	}
-	switch k := rapid.IntRange(0, 21).Draw(t, "act"); {
+	switch k := rapid.IntRange(0, 23).Draw(t, "act"); {
+	case k > 20:
+		// Everything scheduled is queued and claimed at once.
+		for p := range rs.Len() {
+			if rs.At(p).State == airflow.TIScheduled {
+				all(func(c *RunState) any { return Dispatch(g, c, []int{p}, 0, now) })
+				report(p, Report{Kind: ReportRunning})
+			}
+		}
 	case k < 6:
 		if p, ok := pick("dispatch", is(airflow.TIScheduled)); ok {
 			timeout := time.Duration(0)
@@ -250,10 +260,10 @@ func act(t *rapid.T, g *Graph, copies []*RunState, now time.Time) {
 			return
 		}
 		switch o := rapid.IntRange(0, 13).Draw(t, "outcome"); {
-		case o < 6:
+		case o < 7:
 			r.Kind = ReportSuccess
-			if rapid.IntRange(0, 3).Draw(t, "push") > 0 {
-				r.XCom = XComInfo{Pushed: true, Length: rapid.IntRange(-1, 4).Draw(t, "length")}
+			if rapid.IntRange(0, 6).Draw(t, "push") > 0 {
+				r.XCom = XComInfo{Pushed: true, Length: rapid.SampledFrom([]int{2, 1, 3, 0, 2, 3, -1, 4}).Draw(t, "length")}
 			}
 			n := &g.Tasks[rs.At(p).Task]
 			if n.Task.CanSkipDownstream && rapid.IntRange(0, 3).Draw(t, "choice") > 0 {
@@ -280,7 +290,7 @@ func act(t *rapid.T, g *Graph, copies []*RunState, now time.Time) {
 			r.Kind = ReportNotAccepted
 		}
 		report(p, r)
-	case k == 17:
+	case k == 17 || k == 20:
 		sel := some("clear")
 		o := ClearOptions{Selection: sel, ResetDagRun: true, OnlyFailed: rapid.IntRange(0, 3).Draw(t, "only failed") == 0}
 		all(func(c *RunState) any { r, err := Clear(g, c, o, now); return []any{r, err} })
@@ -319,10 +329,10 @@ func TestIncrementalEqualsFull(t *testing.T) {
 		if rapid.Bool().Draw(t, "has previous") {
 			past = &PreviousRun{LogicalDate: vecEpoch.AddDate(0, 0, -1), Tasks: map[airflow.TaskID]PreviousTask{}}
 		}
-		for range rapid.IntRange(1, 30).Draw(t, "steps") {
-			now = now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 500, 3000, 20000}).Draw(t, "ms")) * time.Millisecond)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 500, 3000}).Draw(t, "ms")) * time.Millisecond)
 			copies := []*RunState{full, inc, stored}
-			for range rapid.IntRange(0, 3).Draw(t, "acts") {
+			for range rapid.IntRange(0, 8).Draw(t, "acts") {
 				act(t, g, copies, now)
 			}
 			if full.Header.State == airflow.RunQueued {
@@ -332,7 +342,7 @@ func TestIncrementalEqualsFull(t *testing.T) {
 			}
 			stored = roundTrip(t, g, stored)
 			f := Facts{IgnoreFirstDependsOnPast: true, Previous: past}
-			f.Paused = rapid.IntRange(0, 9).Draw(t, "paused") == 0
+			f.Paused = rapid.IntRange(0, 14).Draw(t, "paused") == 14
 			if past != nil {
 				for _, x := range g.Tasks {
 					past.Tasks[x.ID] = PreviousTask{Unsuccessful: rapid.IntRange(0, 1).Draw(t, "unsuccessful")}

@@ -29,6 +29,9 @@ type taskState struct {
 	// mapped are positions by map index, -1 = no instance; present counts the others.
 	mapped  []int32
 	present int32
+	// class sums up how the instances of an expanded task stood when they were
+	// last marked, 0 = unknown; see RunState.classOf.
+	class uint32
 }
 
 func (t *taskState) unfinished() int32 { return t.live.unfinished() }
@@ -202,11 +205,13 @@ func (rs *RunState) set(g *Graph, pos int32, to airflow.TIState, why Code) {
 	if to.Finished() {
 		rs.setPassing(pos, false)
 		rs.clean(pos)
-	} else {
+	} else if to.Schedulable() {
 		rs.setDirty(pos)
 	}
 	rs.touch(pos)
-	rs.markDependents(g, pos)
+	if from.Finished() || to.Finished() {
+		rs.markDependents(g, pos) // nobody looks at how far the unfinished are
+	}
 	rs.logChange(g, pos, from, why)
 }
 
@@ -260,7 +265,52 @@ func (rs *RunState) markIn(g *Graph, t *TI, down int32) {
 		}
 		return
 	}
+	if ts.present > 1 && len(n.MappedGroups) == 0 {
+		// All instances look at the same counts: unless those lead elsewhere,
+		// none of them is judged differently.
+		c := rs.classOf(g, down)
+		if c != 0 && c == ts.class {
+			return
+		}
+		ts.class = c
+	}
 	rs.markTask(down)
+}
+
+// classOf sums up what the counts of its upstreams mean for every instance of an
+// expanded task outside mapped groups; 0 if its instances may differ.
+func (rs *RunState) classOf(g *Graph, task int32) uint32 {
+	n := &g.Tasks[task]
+	if len(n.SkipParents) > 0 {
+		return 0 // each looks up its own parent's choice
+	}
+	p := pass{g: g, rs: rs}
+	t := TI{Task: task, MapIndex: airflow.Unmapped}
+	c := p.counts(&t, n.Upstream, n.simpleUpstream)
+	v := EvaluateRule(n.Task.TriggerRule, c, airflow.Unmapped)
+	class := 1 | uint32(v.Set)<<1
+	flag := func(bit int, set bool) {
+		if set {
+			class |= 1 << bit
+		}
+	}
+	flag(8, v.Met)
+	removed := c.Removed
+	if len(n.Setups) > 0 {
+		c := p.counts(&t, n.Setups, n.simpleSetups)
+		flag(9, c.Failed+c.UpstreamFailed > 0)
+		flag(10, c.Skipped > 0)
+		flag(11, c.Upstream-c.Success-c.Removed > 0)
+		removed += c.Removed
+	}
+	if len(n.Scope) > 0 {
+		c := p.counts(&t, n.Scope, n.simpleSetups)
+		flag(12, c.Done() < c.Upstream)
+	}
+	if removed > 0 {
+		return 0 // what is removed depends on the map index
+	}
+	return class
 }
 
 func (rs *RunState) markPos(pos int32) {
