@@ -433,7 +433,9 @@ func (p *docReader) group(at string, v json.RawMessage) *TaskGroup {
 		IsMapped:      f.boolean("is_mapped", false),
 		Raw:           m,
 	}
-	g.DisplayName = f.str("group_display_name", string(g.GroupID))
+	if g.DisplayName = f.str("group_display_name", ""); g.DisplayName == "" {
+		g.DisplayName = string(g.GroupID) // the label, without the groups around it
+	}
 	f.into("upstream_group_ids", &g.UpstreamGroupIDs)
 	f.into("downstream_group_ids", &g.DownstreamGroupIDs)
 	f.into("upstream_task_ids", &g.UpstreamTaskIDs)
@@ -458,7 +460,9 @@ func (p *docReader) group(at string, v json.RawMessage) *TaskGroup {
 			}
 			g.Children = append(g.Children, GroupChild{TaskID: id})
 		case `"taskgroup"`:
-			g.Children = append(g.Children, GroupChild{Group: p.group(at+".children."+name, pair[1])})
+			sub := p.group(at+".children."+name, pair[1])
+			sub.GroupID = GroupID(name) // _group_id is the label; the key is the full id
+			g.Children = append(g.Children, GroupChild{Group: sub})
 		default:
 			p.fail(at+".children."+name, "expected [\"operator\", id] or [\"taskgroup\", {…}], got %s", pair[0])
 		}

@@ -293,6 +293,43 @@ func (d *dagBuild) dependencies(m *members, id string) {
 			}
 		}
 	}
+	asset := func(o *object, source, target string) {
+		switch o.kind {
+		case kindAsset:
+			w := &jsonWriter{python: true}
+			w.plain(&dict{entries: []entry{{key: "name", val: o.get("name")}, {key: "uri", val: o.get("uri")}}})
+			deps = append(deps, dep{or(source, "asset"), or(target, "asset"), pyStr(o.get("name")), "asset", string(w.raw())})
+		case kindAssetAlias:
+			n := pyStr(o.get("name"))
+			deps = append(deps, dep{or(source, "asset-alias"), or(target, "asset-alias"), n, "asset-alias", n})
+		case kindAssetRef:
+			for _, a := range o.attrs {
+				typ := "asset-" + a.name + "-ref"
+				deps = append(deps, dep{or(source, typ), or(target, typ), pyStr(a.val), typ, pyStr(a.val)})
+			}
+		}
+	}
+	var walk func(o *object)
+	walk = func(o *object) {
+		if objs, ok := o.get("objects").(*tuple); ok {
+			for _, x := range objs.items {
+				walk(x.(*object))
+			}
+			return
+		}
+		asset(o, "", id)
+	}
+	if d.tt.asset != nil {
+		walk(d.tt.asset)
+	}
+	for _, t := range d.tasks {
+		items, _ := iterate(t.attrs["outlets"])
+		for _, x := range items {
+			if o, ok := x.(*object); ok {
+				asset(o, id, "")
+			}
+		}
+	}
 	w := m.key("dag_dependencies")
 	w.seq(len(deps), func(i int) {
 		w.obj(func(m *members) {
@@ -303,6 +340,13 @@ func (d *dagBuild) dependencies(m *members, id string) {
 			m.str("dependency_id", deps[i].id)
 		})
 	})
+}
+
+func or(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
 }
 
 // plainDefaults are attributes left out of the document when they have this value.
