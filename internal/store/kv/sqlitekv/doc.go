@@ -25,7 +25,7 @@
 //
 // # File
 //
-//	item(pk, sk, body, expires)             one row per item; body is the compact encoding of codec.go
+//	item(id, pk, sk, body, expires)            one row per item; body is the compact encoding of codec.go
 //	ix_<index>(ipk, isk, pk, sk, body)      one row per index entry; body has the included attributes
 //	token(token, print, at)                 tokens of recent transactions
 //	format(id, version, writer, indexes)    one row

@@ -130,8 +130,9 @@ func (w *writer) collect(now time.Time, most int) (int, error) {
 	}, now.Unix(), int64(most))
 	for i := 0; err == nil && i < len(keys); i++ {
 		var it *kv.Item
-		if it, err = load(w.c, keys[i]); err == nil {
-			err = w.store(change{cur: it})
+		var id int64
+		if it, id, err = load(w.c, keys[i]); err == nil {
+			err = w.store(change{cur: it, id: id})
 		}
 	}
 	return len(keys), err

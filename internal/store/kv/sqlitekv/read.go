@@ -9,7 +9,7 @@ import (
 	"github.com/gustflow/gust/internal/store/kv"
 )
 
-const selectItem = "SELECT body, expires FROM item WHERE pk = ? AND sk = ?"
+const selectItem = "SELECT body, expires, id FROM item WHERE pk = ? AND sk = ?"
 
 // enter registers a call, so that Close waits for it; the caller must call s.mu.RUnlock when err is nil.
 func (s *Store) enter(ctx context.Context) error {
@@ -47,9 +47,10 @@ func (s *Store) read(ctx context.Context, f func(c *conn) error) error {
 	return s.explain(f(c))
 }
 
-// load returns the item under key, nil when there is none.
-func load(c *conn, key kv.Key) (*kv.Item, error) {
+// load returns the item under key and the id of its row; nil when there is none.
+func load(c *conn, key kv.Key) (*kv.Item, int64, error) {
 	var out *kv.Item
+	var id int64
 	err := c.query(selectItem, func(row []driver.Value) (bool, error) {
 		it := &kv.Item{Key: key}
 		body, ok := row[0].([]byte)
@@ -60,10 +61,11 @@ func load(c *conn, key kv.Key) (*kv.Item, error) {
 			return false, err
 		}
 		it.ExpiresAt, _ = row[1].(int64)
+		id, _ = row[2].(int64)
 		out = it
 		return false, nil
 	}, blob(key.PK), blob(key.SK))
-	return out, err
+	return out, id, err
 }
 
 // Get implements [kv.Driver].
@@ -80,7 +82,7 @@ func (s *Store) get(ctx context.Context, key kv.Key) (it *kv.Item, err error) {
 		return nil, err
 	}
 	err = s.read(ctx, func(c *conn) error {
-		it, err = load(c, key)
+		it, _, err = load(c, key)
 		return err
 	})
 	if err == nil && it == nil {
@@ -106,7 +108,7 @@ func (s *Store) BatchGet(ctx context.Context, keys []kv.Key, _ bool) (map[kv.Key
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			it, err := load(c, k)
+			it, _, err := load(c, k)
 			if err != nil {
 				return err
 			}

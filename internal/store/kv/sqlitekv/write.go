@@ -313,12 +313,15 @@ func (w *writer) perform(r *request) (refused, err error) {
 	return nil, nil
 }
 
-// change is an item before and after an operation; nil is no item.
-type change struct{ cur, next *kv.Item }
+// change is an item before and after an operation; nil is no item. id is the row of cur.
+type change struct {
+	cur, next *kv.Item
+	id        int64
+}
 
 // try tests the i-th operation of a request, writing nothing.
 func (w *writer) try(i int, op kv.Op) (change, error) {
-	cur, err := load(w.c, op.ItemKey())
+	cur, id, err := load(w.c, op.ItemKey())
 	if err != nil {
 		return change{}, err
 	}
@@ -326,7 +329,7 @@ func (w *writer) try(i int, op kv.Op) (change, error) {
 		return change{}, kv.FailCondition(i, op.ItemKey(), cur)
 	}
 	next, err := op.Apply(cur)
-	return change{cur, next}, err
+	return change{cur, next, id}, err
 }
 
 // replay reports whether the request's token was used, and then its answer.
@@ -353,7 +356,7 @@ func (w *writer) store(ch change) error {
 	case next == nil && cur == nil:
 		return nil
 	case next == nil:
-		err = w.c.exec("DELETE FROM item WHERE pk = ? AND sk = ?", blob(cur.PK), blob(cur.SK))
+		err = w.c.exec("DELETE FROM item WHERE id = ?", ch.id)
 		w.unsaved += 4096
 	default:
 		w.buf = encode(w.buf[:0], next)
@@ -362,11 +365,11 @@ func (w *writer) store(ch change) error {
 		if next.ExpiresAt != 0 {
 			expires = next.ExpiresAt
 		}
-		sql := "UPDATE item SET body = ?, expires = ? WHERE pk = ? AND sk = ?"
 		if cur == nil {
-			sql = "INSERT INTO item(body, expires, pk, sk) VALUES(?, ?, ?, ?)"
+			err = w.c.exec("INSERT INTO item(body, expires, pk, sk) VALUES(?, ?, ?, ?)", w.buf, expires, blob(next.PK), blob(next.SK))
+		} else {
+			err = w.c.exec("UPDATE item SET body = ?, expires = ? WHERE id = ?", w.buf, expires, ch.id)
 		}
-		err = w.c.exec(sql, w.buf, expires, blob(next.PK), blob(next.SK))
 	}
 	for i := 0; err == nil && i < len(w.ix); i++ {
 		err = w.index(&w.ix[i], cur, next)
