@@ -43,6 +43,11 @@ type Config struct {
 	// RefreshInterval is the time between full scans ([dag_processor]
 	// refresh_interval); default 300 s.
 	RefreshInterval time.Duration
+	// MendInterval is how often a file with an import error is parsed again although
+	// nothing it is known to depend on has changed, for what a loader cannot tell,
+	// such as a Python module installed meanwhile ([dag_processor]
+	// min_file_process_interval); default 30 s.
+	MendInterval time.Duration
 	// PollInterval replaces RefreshInterval where the folder cannot be watched;
 	// default 1 s.
 	PollInterval time.Duration
@@ -79,6 +84,7 @@ func (c Config) withDefaults() (Config, error) {
 	paused := true
 	setDefault(&c.PausedAtCreation, c.PausedAtCreation == nil, &paused)
 	setDefault(&c.RefreshInterval, c.RefreshInterval == 0, 300*time.Second)
+	setDefault(&c.MendInterval, c.MendInterval == 0, 30*time.Second)
 	setDefault(&c.PollInterval, c.PollInterval == 0, time.Second)
 	setDefault(&c.StaleThreshold, c.StaleThreshold == 0, 50*time.Second)
 	setDefault(&c.Debounce, c.Debounce == 0, 50*time.Millisecond)

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
@@ -87,24 +88,24 @@ type parser struct {
 }
 
 // parse loads one file and checks its DAGs.
-func (p *parser) parse(ctx context.Context, path string) *parsedFile {
+func (p *parser) parse(ctx context.Context, file string) *parsedFile {
 	start := p.now()
-	f := &parsedFile{path: path, state: &fileState{}}
-	content, size, err := p.read(path)
+	f := &parsedFile{path: file, state: &fileState{}}
+	content, size, err := p.read(file)
 	if err != nil {
 		f.problem("%v", err)
-		f.state.Deps = []Dependency{{Path: path, Hash: unreadable}}
+		f.state.Deps = []Dependency{{Path: file, Hash: unreadable}}
 		return f
 	}
 	if size > p.opts.MaxFileBytes {
 		f.problem("the file has %d bytes, more than %d: split it, or raise the limit", size, p.opts.MaxFileBytes)
-		f.state.Deps = []Dependency{{Path: path, Hash: tooLarge(size)}}
+		f.state.Deps = []Dependency{{Path: file, Hash: tooLarge(size)}}
 		return f
 	}
-	f.state.Deps = []Dependency{{Path: path, Hash: blob.Hash(content)}}
-	res := p.load(ctx, LoadRequest{Root: p.root, Path: path, Content: content})
-	f.problems = append(f.problems, located(path, res.Problems, "error")...)
-	f.warnings = located(path, res.Warnings, "warning")
+	f.state.Deps = []Dependency{{Path: file, Hash: blob.Hash(content)}}
+	res := p.load(ctx, LoadRequest{Root: p.root, Path: file, Content: content})
+	f.problems = append(f.problems, located(file, res.Problems, "error")...)
+	f.warnings = located(file, res.Warnings, "warning")
 	f.state.Inputs, f.state.ValidUntil = res.Inputs, res.ValidUntil
 	f.depend(res.Dependencies...)
 	if len(res.Inputs) > 0 {
@@ -258,17 +259,29 @@ func (p *parser) check(f *parsedFile, d LoadedDAG) {
 		pd.summary, pd.description = tt.Summary(), tt.Description()
 	}
 	f.dags = append(f.dags, pd)
+	f.warnOutside(dag)
 }
 
-// sources returns the files of a DAG's bundle snapshot.
+// sources returns the files of a DAG's bundle snapshot. Files outside of the DAG
+// folder cannot be part of it.
 func (f *parsedFile) sources(d *airflow.DAG) []string {
 	out := []string{f.path}
 	for _, s := range d.Gust.SourceFiles {
-		if s != f.path {
+		if s != f.path && !path.IsAbs(s) {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// warnOutside warns of files that a DAG uses and no snapshot holds.
+func (f *parsedFile) warnOutside(d *airflow.DAG) {
+	for _, s := range d.Gust.SourceFiles {
+		if path.IsAbs(s) {
+			f.warnings = append(f.warnings, airflow.Problem{File: f.path, Field: string(d.DagID), Severity: "warning",
+				Message: fmt.Sprintf("%s lies outside of the DAG folder: runs use it as it is when their tasks start, not as it was when they were created; move it into the DAG folder to pin it", s)})
+		}
+	}
 }
 
 // snapshot makes the bundle snapshots of a file's DAGs and stores their

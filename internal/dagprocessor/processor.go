@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -19,15 +20,17 @@ import (
 type Processor struct {
 	cfg Config
 
-	kick  chan struct{} // asks Run for a scan
-	ready chan struct{} // closed after the first scan
-	once  sync.Once
+	kick   chan struct{} // asks Run for a scan
+	broken atomic.Bool   // some file has an import error
+	ready  chan struct{} // closed after the first scan
+	once   sync.Once
 
 	// askMu guards what is asked of the next scan.
 	askMu sync.Mutex
 	force map[string]bool // keys whose content is read whatever their stat
 	again map[string]bool // files to parse although nothing changed
 	all   bool            // all of them
+	mend  bool            // those with an import error: a Python file has changed
 
 	// scanMu is held by a scan and guards everything below.
 	scanMu    sync.Mutex
@@ -129,6 +132,7 @@ func (p *Processor) Sync(ctx context.Context) (Summary, error) {
 	err := s.run()
 	p.next = nextScan{rescan: s.rescan, at: s.rescanAt, walked: s.walked}
 	sum := s.summary(start)
+	p.broken.Store(sum.ImportErrors > 0)
 	sum.Err = err
 	if len(sum.Changed) > 0 {
 		p.cfg.OnChange(sum.Changed)
@@ -181,8 +185,8 @@ func (s *syncing) lookAgainAt(t time.Time) {
 func (s *syncing) run() error {
 	p := s.p
 	p.askMu.Lock()
-	force, again, all := p.force, p.again, p.all
-	p.force, p.again, p.all = map[string]bool{}, map[string]bool{}, false
+	force, again, all, mend := p.force, p.again, p.all, p.mend
+	p.force, p.again, p.all, p.mend = map[string]bool{}, map[string]bool{}, false, false
 	p.askMu.Unlock()
 	restore := func() {
 		p.askMu.Lock()
@@ -193,7 +197,7 @@ func (s *syncing) run() error {
 		for k := range again {
 			p.again[k] = true
 		}
-		p.all = p.all || all
+		p.all, p.mend = p.all || all, p.mend || mend
 	}
 	if !p.loaded {
 		if err := p.load(s.ctx); err != nil {
@@ -220,7 +224,7 @@ func (s *syncing) run() error {
 	p.contents.begin(out.stamps, force)
 	for _, f := range out.files {
 		delete(p.gone, f)
-		if st := p.files[f]; st != nil && (all || again[f]) {
+		if st := p.files[f]; st != nil && (all || again[f] || mend && st.Broken) {
 			st.Pending = true
 		}
 	}

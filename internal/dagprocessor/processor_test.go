@@ -537,6 +537,24 @@ func TestFileThatChangesWhileItIsRead(t *testing.T) {
 	}
 }
 
+func TestBrokenFileIsTriedAgain(t *testing.T) {
+	r := newRig(t)
+	r.write("a.yml", "problem no such module")
+	r.write("b.yml", "dag b")
+	r.sync()
+	r.loader.loaded()
+	r.sync()
+	r.wantLoaded()
+	if wait := r.p.next.at.Sub(r.clock()); wait <= 0 || wait > 30*time.Second {
+		t.Errorf("the next look is in %v", wait)
+	}
+	r.advance(31 * time.Second)
+	r.sync()
+	r.wantLoaded("a.yml")
+	r.sync()
+	r.wantLoaded()
+}
+
 func TestReparse(t *testing.T) {
 	r := newRig(t)
 	r.write("a.yml", "dag a")
@@ -610,7 +628,7 @@ func TestLimits(t *testing.T) {
 
 func TestWarmStart(t *testing.T) {
 	f := &failing{}
-	r := newRigOn(t, f.driver())
+	r := newRigOn(t, f.driver(), func(c *Config) { c.MendInterval = 1000 * time.Hour })
 	for i := range 20 {
 		r.write(fmt.Sprintf("d%02d.yml", i), fmt.Sprintf("dag d%02d cron=@daily out=shared src=script.sh", i))
 	}

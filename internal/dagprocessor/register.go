@@ -135,7 +135,12 @@ func (s *syncing) register(files []*parsedFile) {
 			continue
 		}
 		f.state.Dags = loaded[f.path]
-		f.state.Broken = len(f.problems) > 0
+		if f.state.Broken = len(f.problems) > 0; f.state.Broken {
+			if at := p.cfg.Now().Add(p.cfg.MendInterval); f.state.ValidUntil.IsZero() || at.Before(f.state.ValidUntil) {
+				f.state.ValidUntil = at
+			}
+			s.lookAgainAt(f.state.ValidUntil)
+		}
 		p.files[f.path] = f.state
 		p.saved = false
 	}

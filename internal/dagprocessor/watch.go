@@ -305,6 +305,9 @@ func (w *watcher) matters(ev fsnotify.Event) bool {
 		}
 		return true
 	}
+	if strings.HasSuffix(base, ".py") && !ev.Has(fsnotify.Remove) {
+		return w.mayMend()
+	}
 	if folder || ev.Name == w.p.cfg.Folder || base == IgnoreFile || strings.HasPrefix(base, "..") {
 		return true
 	}
@@ -312,5 +315,21 @@ func (w *watcher) matters(ev fsnotify.Event) bool {
 		return false
 	}
 	fi, err := os.Lstat(ev.Name)
-	return err == nil && (fi.IsDir() || fi.Mode()&os.ModeSymlink != 0)
+	if err != nil || !fi.IsDir() && fi.Mode()&os.ModeSymlink == 0 {
+		return false
+	}
+	w.mayMend() // it may hold Python files already
+	return true
+}
+
+// mayMend asks for files with an import error to be parsed again, because what
+// they were looking for may be there now; false if there are none.
+func (w *watcher) mayMend() bool {
+	if !w.p.broken.Load() {
+		return false
+	}
+	w.p.askMu.Lock()
+	defer w.p.askMu.Unlock()
+	w.p.mend = true
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -141,6 +142,16 @@ func TestWatchDependencies(t *testing.T) {
 	w.until("an included file", w.live("c", "two"))
 	w.write("scripts/run.sh", "2")
 	w.until("a script in an ignored folder", func() bool { return w.dag("a").BundleHash != bundle })
+}
+
+func TestPythonFileMendsBrokenFile(t *testing.T) {
+	w := watch(t)
+	w.write("a.yml", "env MODULE", "problem no such module")
+	w.write("b.yml", "dag b")
+	w.start()
+	w.loader.loaded()
+	w.write("helpers/mod.py", "pass")
+	w.until("parsed again", func() bool { return slices.Contains(w.loader.loaded(), "a.yml") })
 }
 
 func relative(t *testing.T, from, to string) string {
