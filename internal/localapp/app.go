@@ -1,0 +1,204 @@
+// Package localapp wires Gust for one machine: the embedded store, the engine,
+// the local executor, the DAG processor and the control socket, around one home
+// folder. It is the only place that knows all of them; every command of the CLI
+// starts here.
+package localapp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/blob/fileblob"
+	"github.com/gustflow/gust/internal/bundle"
+	"github.com/gustflow/gust/internal/dagprocessor"
+	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/executor"
+	"github.com/gustflow/gust/internal/secrets"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv/sqlitekv"
+	"github.com/gustflow/gust/internal/worker/pyproc"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
+)
+
+// Options configure an App. Home is required; other zero values are Airflow's defaults.
+type Options struct {
+	Home       string
+	DagsFolder string // "" = <home>/dags
+	// Executor is LocalExecutor (default) or SequentialExecutor.
+	Executor string
+	Engine   engine.Config
+	// LogFolder is [logging] base_log_folder. Default: <home>/logs.
+	LogFolder string
+	LogLevel  taskrunner.Level
+	// PausedAtCreation is [core] dags_are_paused_at_creation. Default true (nil).
+	PausedAtCreation      *bool
+	RefreshInterval       time.Duration // [dag_processor] refresh_interval
+	KilledTaskCleanupTime time.Duration // [core] killed_task_cleanup_time
+	HeartbeatInterval     time.Duration // [scheduler] task heartbeat, default 60 s
+	MaxTemplatedLength    int           // [core] max_templated_field_length
+	MaxMapLength          int           // [core] max_map_length
+	Loader                dagprocessor.Loader
+	// Masker hides secrets in logs and rendered fields; nil hides nothing.
+	Masker taskrunner.Masker
+	// Secrets are looked at before the store (environment, secrets backend); may be nil.
+	Secrets engine.Secrets
+	// PythonZygotes is how many pre-imported Python processes are kept. Default 2.
+	PythonZygotes int
+	// Records receives every step, for replay; may be nil.
+	Records func(engine.Record)
+	// Callbacks runs callbacks in workers, EngineCallbacks those of lost tasks and DAGs.
+	Callbacks       func(*App) taskrunner.Callbacks
+	EngineCallbacks func(*App) engine.Callbacks
+	Log             *slog.Logger
+}
+
+// App is an opened home.
+type App struct {
+	Home      Home
+	Options   Options
+	Store     *store.Store
+	Engine    *engine.Engine
+	Backend   *engine.Backend
+	Bundles   *bundle.Store
+	Processor *dagprocessor.Processor // while serving
+	Worker    *taskrunner.Worker
+	Python    *pyproc.Host
+	Keys      *secrets.Keys
+
+	log    *slog.Logger
+	driver *sqlitekv.Store
+	router *executor.Router
+	lock   *Lock
+}
+
+// Open opens a home for tools: its engine is passive, so that commands work
+// beside a running server and without one. Serve is for the server.
+func Open(_ context.Context, o Options) (*App, error) { return open(o, true) }
+
+func open(o Options, passive bool) (*App, error) {
+	home, err := OpenHome(o.Home)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{Home: home, Options: o, log: o.Log}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.Options.DagsFolder == "" {
+		a.Options.DagsFolder = home.path("dags")
+	}
+	if a.Options.LogFolder == "" {
+		a.Options.LogFolder = home.Logs()
+	}
+	if !passive {
+		if a.lock, err = home.Lock(); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.wire(passive); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) wire(passive bool) error {
+	var err error
+	if a.Keys, err = secrets.OpenOrCreate(a.Home.path(secrets.FileName)); err != nil {
+		return err
+	}
+	if a.driver, err = sqlitekv.Open(a.Home.Database(), sqlitekv.Options{}); err != nil {
+		return err
+	}
+	a.Store = store.New(a.driver, a.Keys)
+	blobs, err := fileblob.Open(a.Home.path("blobs"), fileblob.Options{})
+	if err != nil {
+		return err
+	}
+	if a.Bundles, err = bundle.New(blobs, a.Home.path("bundles"), bundle.Options{}); err != nil {
+		return err
+	}
+	eo := engine.Options{Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: a.Options.Records, Passive: passive}
+	if a.Options.EngineCallbacks != nil {
+		eo.Callbacks = a.Options.EngineCallbacks(a)
+	}
+	a.Engine = engine.New(eo)
+	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, nil)
+	return nil
+}
+
+// Close releases the home. Runs go on when a server is started again.
+func (a *App) Close() {
+	if a.router != nil {
+		a.router.Close()
+	}
+	if a.Engine != nil {
+		a.Engine.Close()
+	}
+	if a.Python != nil {
+		a.Python.Close()
+	}
+	if a.driver != nil {
+		if err := a.driver.Close(); err != nil {
+			a.log.Error("store not closed cleanly", "err", err)
+		}
+	}
+	a.lock.Release()
+}
+
+// ensurePools creates the default pool on first start.
+func (a *App) ensurePools(ctx context.Context) error {
+	_, err := a.Store.GetPool(ctx, airflow.DefaultPool)
+	if err == nil || !errors.Is(err, airflow.ErrNotFound) {
+		return err
+	}
+	slots := a.Options.Engine.DefaultPoolSlots
+	if slots == 0 {
+		slots = 128
+	}
+	return a.Store.PutPool(ctx, airflow.Pool{Name: airflow.DefaultPool, Slots: slots, Description: "Default pool"})
+}
+
+// TaskLogPath is where the log of a try lies, in Airflow's layout.
+func (a *App) TaskLogPath(k airflow.TaskInstanceKey, try int) string {
+	parts := []string{a.Options.LogFolder, "dag_id=" + safeName(string(k.DagID)), "run_id=" + safeName(string(k.RunID)), "task_id=" + safeName(string(k.TaskID))}
+	if k.MapIndex >= 0 {
+		parts = append(parts, fmt.Sprintf("map_index=%d", k.MapIndex))
+	}
+	return filepath.Join(append(parts, fmt.Sprintf("attempt=%d.log", try))...)
+}
+
+// safeName keeps an id from leaving its folder.
+func safeName(s string) string {
+	out := []byte(s)
+	for i, c := range out {
+		if c == '/' || c == '\\' || c == 0 {
+			out[i] = '_'
+		}
+	}
+	if s == "." || s == ".." {
+		return "_" + s
+	}
+	return string(out)
+}
+
+// openLog opens the log of a try for appending.
+func (a *App) openLog(k airflow.TaskInstanceKey, try int) (*os.File, error) {
+	path := a.TaskLogPath(k, try)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("task log: %w", err)
+	}
+	return f, nil
+}

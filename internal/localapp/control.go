@@ -1,0 +1,118 @@
+package localapp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/store"
+)
+
+// Notice tells a running server what a tool changed in the store.
+type Notice struct {
+	// Runs were changed; Dags were changed, paused or un-paused.
+	Runs []store.RunKey  `json:"runs,omitempty"`
+	Dags []airflow.DagID `json:"dags,omitempty"`
+	// Pools says that pools changed, Discover that runs were created.
+	Pools    bool `json:"pools,omitempty"`
+	Discover bool `json:"discover,omitempty"`
+	// Reparse asks for the DAG folder to be read again, whole if Paths is empty.
+	Reparse bool     `json:"reparse,omitempty"`
+	Paths   []string `json:"paths,omitempty"`
+}
+
+// listenControl opens the control socket. A socket left behind by a server that
+// died is replaced; the home's lock guarantees that there is no other.
+func listenControl(h Home) (net.Listener, error) {
+	if err := os.Remove(h.Socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := net.Listen("unix", h.Socket())
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w (a path longer than about 100 characters cannot be a socket: choose a shorter --home)", h.Socket(), err)
+	}
+	if err := os.Chmod(h.Socket(), 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
+}
+
+// serveControl answers notices until the listener is closed.
+func (a *App) serveControl(ctx context.Context, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+			var n Notice
+			if err := json.NewDecoder(bufio.NewReader(c)).Decode(&n); err != nil {
+				a.log.Warn("unreadable notice on the control socket", "err", err)
+				return
+			}
+			resp := map[string]string{}
+			if err := a.take(ctx, n); err != nil {
+				resp["error"] = err.Error()
+			}
+			if err := json.NewEncoder(c).Encode(resp); err != nil {
+				a.log.Debug("notice not answered", "err", err)
+			}
+		}()
+	}
+}
+
+// take acts on a notice.
+func (a *App) take(ctx context.Context, n Notice) error {
+	var errs []error
+	for _, k := range n.Runs {
+		errs = append(errs, a.Engine.Refresh(ctx, k))
+	}
+	if len(n.Dags) > 0 {
+		a.Engine.DagChanged(n.Dags...)
+	}
+	if n.Pools || n.Discover {
+		a.Engine.Wake()
+	}
+	if n.Reparse && a.Processor != nil {
+		a.Processor.Reparse(n.Paths...)
+	}
+	return errors.Join(errs...)
+}
+
+// Notify tells the server of the home, if one runs, what was changed. It
+// reports whether there was one; a home without a server is not an error.
+func (h Home) Notify(ctx context.Context, n Notice) (bool, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", h.Socket())
+	if err != nil {
+		return false, nil // no server: it will find the change when it starts
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	if err := json.NewEncoder(c).Encode(n); err != nil {
+		return true, fmt.Errorf("server of home %s: %w", h, err)
+	}
+	var resp map[string]string
+	if err := json.NewDecoder(c).Decode(&resp); err != nil {
+		return true, fmt.Errorf("server of home %s did not answer: %w", h, err)
+	}
+	if e := resp["error"]; e != "" {
+		return true, fmt.Errorf("server of home %s: %s", h, e)
+	}
+	return true, nil
+}
+
+// ServerRunning reports whether a server answers on the home's control socket.
+func (h Home) ServerRunning(ctx context.Context) bool {
+	ok, err := h.Notify(ctx, Notice{})
+	return ok && err == nil
+}

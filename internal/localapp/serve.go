@@ -1,0 +1,298 @@
+package localapp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/dagprocessor"
+	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/executor"
+	"github.com/gustflow/gust/internal/operator"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/version"
+	"github.com/gustflow/gust/internal/worker"
+	"github.com/gustflow/gust/internal/worker/proc"
+	"github.com/gustflow/gust/internal/worker/pyproc"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
+)
+
+// ServeOptions say what a server does besides scheduling.
+type ServeOptions struct {
+	// Addr is host:port of the HTTP endpoints; "" = none. Port 0 picks one.
+	Addr string
+	// NoProcessor leaves the DAG folder alone (gust scheduler with a separate
+	// gust dag-processor).
+	NoProcessor bool
+	// Ready is told once when the server is up, with the address it listens on.
+	Ready func(addr string, first dagprocessor.Summary)
+	// Scanned is told of every scan of the DAG folder.
+	Scanned func(dagprocessor.Summary)
+	// Progress is told of long scans.
+	Progress func(dagprocessor.Progress)
+}
+
+// Serve runs the server of a home until ctx ends: scheduler, executor, DAG
+// processor and HTTP endpoints. Tasks that run when it stops are stopped, and
+// retried by the next server where their retries allow.
+func Serve(ctx context.Context, o Options, so ServeOptions) error {
+	a, err := open(o, false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if err := a.ensurePools(ctx); err != nil {
+		return fmt.Errorf("default pool: %w", err)
+	}
+	a.startWorker()
+	if err := a.recover(ctx); err != nil {
+		return err
+	}
+	control, err := listenControl(a.Home)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	run := func(f func()) {
+		wg.Add(1)
+		go func() { defer wg.Done(); f() }()
+	}
+	addr := ""
+	if so.Addr != "" {
+		l, err := net.Listen("tcp", so.Addr)
+		if err != nil {
+			return fmt.Errorf("HTTP address %s: %w; choose another with --host and --port", so.Addr, err)
+		}
+		addr = l.Addr().String()
+		srv := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
+		run(func() {
+			if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				a.log.Error("HTTP server ended", "err", err)
+			}
+		})
+		defer func() {
+			c, stop := context.WithTimeout(context.Background(), 2*time.Second)
+			defer stop()
+			_ = srv.Shutdown(c)
+		}()
+	}
+	run(func() { a.Engine.Run(ctx, engine.LoopOptions{}) })
+	first := make(chan dagprocessor.Summary, 1)
+	if so.NoProcessor || a.Options.Loader == nil {
+		first <- dagprocessor.Summary{}
+	} else {
+		if err := a.startProcessor(so, first); err != nil {
+			return err
+		}
+		run(func() {
+			if err := a.Processor.Run(ctx); err != nil && ctx.Err() == nil {
+				a.log.Error("DAG processor ended", "err", err)
+			}
+		})
+	}
+	run(func() { a.serveControl(ctx, control) })
+	select {
+	case s := <-first:
+		if so.Ready != nil {
+			so.Ready(addr, s)
+		}
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	_ = control.Close()
+	return nil
+}
+
+// startProcessor prepares the DAG processor; the first scan's outcome goes to first.
+func (a *App) startProcessor(so ServeOptions, first chan<- dagprocessor.Summary) error {
+	if err := os.MkdirAll(a.Options.DagsFolder, 0o755); err != nil {
+		return fmt.Errorf("DAG folder %s: %w", a.Options.DagsFolder, err)
+	}
+	var once sync.Once
+	p, err := dagprocessor.New(dagprocessor.Config{
+		Folder: a.Options.DagsFolder, CacheFile: a.Home.path("cache", "dags.json"), Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader,
+		OnChange: func(ids []airflow.DagID) { a.Engine.DagChanged(ids...) },
+		OnScan: func(s dagprocessor.Summary) {
+			once.Do(func() { first <- s })
+			if so.Scanned != nil {
+				so.Scanned(s)
+			}
+		},
+		Progress: so.Progress, PausedAtCreation: a.Options.PausedAtCreation, RefreshInterval: a.Options.RefreshInterval, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.Processor = p
+	return nil
+}
+
+// startWorker makes the worker and the executors around it.
+func (a *App) startWorker() {
+	zygotes := a.Options.PythonZygotes
+	if zygotes == 0 {
+		zygotes = 2
+	}
+	a.Python = pyproc.NewHost("", a.Home.path("cache"), a.Home.Installation(), zygotes)
+	o := taskrunner.Options{
+		Backend: a.Backend, Operators: operator.Default(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
+		Identity: taskrunner.Self(), Installation: a.Home.Installation(), CacheDir: a.Home.path("cache"),
+		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
+		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
+		OpenLog: func(d worker.Dispatch, tc *worker.TaskContext) (taskrunner.LogSink, error) {
+			f, err := a.openLog(d.Key, tc.TryNumber)
+			if err != nil {
+				return nil, err
+			}
+			return taskrunner.NewJSONLog(f), nil
+		},
+	}
+	if a.Options.Callbacks != nil {
+		o.Callbacks = a.Options.Callbacks(a)
+	}
+	a.Worker = taskrunner.New(o)
+	run := func(ctx context.Context, d worker.Dispatch) {
+		if err := a.Worker.Run(ctx, d); err != nil && !errors.Is(err, airflow.ErrSuperseded) {
+			a.log.Error("dispatch failed", "dispatch", d.String(), "err", err)
+		}
+	}
+	slots := a.Options.Engine.Parallelism
+	if slots == 0 {
+		slots = 32
+	}
+	local, sequential := executor.NewLocal(slots, run), executor.NewSequential(run)
+	executors := []executor.Executor{local, sequential}
+	if a.Options.Executor == executor.SequentialExecutor {
+		executors = []executor.Executor{sequential, local}
+	}
+	a.router = executor.NewRouter(a.refuse, executors...)
+	a.Engine.SetSubmitter(submitter{a})
+}
+
+// submitter lets the worker stop a dispatch before its context does, so that the
+// log names the cause.
+type submitter struct{ a *App }
+
+func (s submitter) Submit(ctx context.Context, ds []worker.Dispatch) error {
+	return s.a.router.Submit(ctx, ds)
+}
+
+func (s submitter) Cancel(d worker.Dispatch, cause string) {
+	if !s.a.Worker.Cancel(d, cause) {
+		s.a.router.Cancel(d, cause)
+	}
+}
+
+// refuse fails a dispatch whose executor does not exist here: claimed and
+// reported like any other, so that its log says what to do.
+func (a *App) refuse(ctx context.Context, d worker.Dispatch, why string) {
+	tc, err := a.Backend.Claim(ctx, d, taskrunner.Self())
+	if err != nil {
+		return
+	}
+	now := time.Now().UTC()
+	a.appendLog(d.Key, tc.TryNumber, "error", why)
+	r := worker.Report{Outcome: worker.OutcomeFailedFinal, EndDate: now, Error: why}
+	if err := a.Backend.Finish(ctx, d, &r); err != nil {
+		a.log.Error("refused dispatch not reported", "dispatch", d.String(), "err", err)
+	}
+}
+
+// appendLog adds a line to a task's log on behalf of the control plane.
+func (a *App) appendLog(k airflow.TaskInstanceKey, try int, level, event string) {
+	f, err := a.openLog(k, try)
+	if err != nil {
+		a.log.Error("task log not written", "task", k.String(), "err", err)
+		return
+	}
+	l := taskrunner.NewJSONLog(f)
+	err = l.WriteRecord(taskrunner.Record{Time: time.Now().UTC(), Level: taskrunner.Level(level), Logger: "gust", Event: event})
+	if cerr := l.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		a.log.Error("task log not written", "task", k.String(), "err", err)
+	}
+}
+
+// recover ends what a server that died left behind and takes its runs over.
+func (a *App) recover(ctx context.Context) error {
+	orphans, err := proc.FindOrphans(a.Home.Installation())
+	if err != nil {
+		a.log.Warn("orphaned task processes could not be looked for", "err", err)
+	}
+	var wg sync.WaitGroup
+	for _, o := range orphans {
+		a.log.Info("ending the task process of a server that died", "pid", o.PID)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := proc.KillOrphan(o, 2*time.Second); err != nil {
+				a.log.Error("orphaned task process not ended", "pid", o.PID, "err", err)
+			}
+		}()
+	}
+	wg.Wait()
+	self := taskrunner.Self()
+	a.Engine.OnLost(func(d worker.Dispatch, at store.Attempt, cause string) {
+		a.appendLog(d.Key, at.TryNumber, "error", "Task ended without a report: "+cause)
+	})
+	return a.Engine.Recover(ctx, engine.RecoverOptions{Lost: func(at store.Attempt) bool { return at.Hostname == self.Hostname }})
+}
+
+// handler serves what is open before the API exists.
+func (a *App) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v2/version", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, map[string]any{"version": version.AirflowVersion, "git_version": nil, "gust_version": version.String()})
+	})
+	mux.HandleFunc("GET /api/v2/monitor/health", func(w http.ResponseWriter, r *http.Request) {
+		now := time.Now().UTC().Format(time.RFC3339Nano)
+		db := "healthy"
+		if _, err := a.Store.GetPool(r.Context(), airflow.DefaultPool); err != nil {
+			db = "unhealthy"
+		}
+		part := func(name string) map[string]any {
+			return map[string]any{"status": "healthy", "latest_" + name + "_heartbeat": now}
+		}
+		processor := map[string]any{"status": nil, "latest_dag_processor_heartbeat": nil}
+		if a.Processor != nil {
+			processor = part("dag_processor")
+		}
+		writeJSON(w, map[string]any{"metadatabase": map[string]any{"status": db}, "scheduler": part("scheduler"), "triggerer": part("triggerer"), "dag_processor": processor})
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_ = json.NewEncoder(w).Encode(map[string]string{"detail": "Not Found: this server answers /api/v2/version and /api/v2/monitor/health"})
+	})
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	bw := bufio.NewWriter(w)
+	_, _ = bw.Write(b)
+	_ = bw.Flush()
+}
