@@ -275,11 +275,29 @@ func (l *loader) construct(typ value, args []value, kw *dict) (value, error) {
 	if strings.HasPrefix(path, "airflow.") {
 		return l.airflowObject(path, args, kw)
 	}
+	if strings.HasPrefix(path, "kubernetes.client.") && module != "kubernetes.client.rest" {
+		return newInstance(&class{kubernetesPath(name)}, args, kw), nil
+	}
 	c, err := l.importPath(path)
 	if err != nil {
 		return nil, err
 	}
 	return l.callSymbol(c, path, args, kw)
+}
+
+// kubernetesPath is where a model of the Kubernetes client is defined.
+func kubernetesPath(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				b.WriteByte('_')
+			}
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return "kubernetes.client.models." + b.String() + "." + name
 }
 
 // builtinModules are the modules whose classes are known one by one.

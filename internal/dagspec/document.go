@@ -629,6 +629,9 @@ func (t *task) taskParams(m *members) {
 // fieldValue is the value of a template field of an unmapped task.
 func (t *task) fieldValue(f string) value {
 	name := f
+	if f == "bash_command" && t.decorated {
+		return "DYNAMIC (set during execution)" // what the function returns
+	}
 	if a, ok := t.class.selfAttrs[f]; ok {
 		name = a
 	}
@@ -642,12 +645,9 @@ func (t *task) fieldValue(f string) value {
 		}
 	}
 	if given && !(contains(t.class.FalsyDefault, f) && !truthy(v)) {
-		if d, ok := v.(*datetime); ok && (f == "target_time" || f == "logical_date") {
-			return d.asUTC().iso("T")
-		}
 		return v
 	}
-	if raw, ok := t.class.FieldValues[f]; ok {
+	if raw, ok := t.class.FieldValue(f); ok {
 		v, _ := fromJSON(raw)
 		return untagSpec(v)
 	}
@@ -656,15 +656,6 @@ func (t *task) fieldValue(f string) value {
 		return untagSpec(v)
 	}
 	return nil
-}
-
-func (t *datetime) asUTC() *datetime {
-	if t.zone == nil {
-		u := *t
-		u.zone = utcZone
-		return &u
-	}
-	return t
 }
 
 // untagSpec turns the operator table's {"$tuple": …} into values.

@@ -319,6 +319,9 @@ func (e *emitter) simpleKey(n *yamlNode) bool {
 
 func (e *emitter) scalar(n *yamlNode, simpleKey bool) {
 	a := analyse(n.text)
+	old := e.indent // continuation lines stand one level deeper
+	e.indent = max(e.indent, 0) + 2
+	defer func() { e.indent = old }()
 	switch {
 	case n.block:
 		e.literal(n.text)
@@ -533,12 +536,9 @@ func (e *emitter) doubleQuoted(text string, split bool) {
 func (e *emitter) literal(text string) {
 	e.indicator("|", true, false, false)
 	e.breakLine("\n")
-	old := e.indent
-	e.indent = max(e.indent, 0) + 2
 	for _, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		e.writeIndent()
 		e.write(line)
 		e.breakLine("\n")
 	}
-	e.indent = old
 }

@@ -130,6 +130,10 @@ func tagged(v any) any {
 		case "xcomref":
 			x := body.(map[string]any)
 			return map[string]any{"$xcomarg": map[string]any{"type": "PlainXComArg", "task_id": x["task_id"], "key": x["key"]}}
+		case "class":
+			return map[string]any{"$class": callablePath(body)}
+		case "bytes":
+			return map[string]any{"$object": "builtins.bytes"}
 		case "callable":
 			return map[string]any{"$callable": callablePath(body)}
 		case "partial":
@@ -287,7 +291,9 @@ func (f *factsMaker) params(ps []airflow.Param) map[string]any {
 		if len(p.Default) == 0 {
 			v = map[string]any{"$object": "airflow.serialization.definitions.notset.ArgNotSet"}
 		}
-		out[p.Name] = map[string]any{"value": v, "has_value": len(p.Default) > 0 && string(p.Default) != "null", "description": text(p.Description), "schema": s}
+		// dag-factory's deep copy makes the "no default" marker another object,
+		// so that Airflow's has_value is true for it.
+		out[p.Name] = map[string]any{"value": v, "has_value": string(p.Default) != "null", "description": text(p.Description), "schema": s}
 	}
 	return out
 }
@@ -565,6 +571,9 @@ func (f *factsMaker) task(t *airflow.Task) map[string]any {
 	} else if s, ok := rawOr(t, "_task_display_name", nil).(string); ok {
 		display = s
 	}
+	if display != string(t.TaskID) {
+		label = display
+	}
 	ext := []any{}
 	if raw, ok := t.Raw["template_ext"]; ok {
 		ext = decode(raw).([]any)
@@ -634,21 +643,21 @@ func templateValue(t *airflow.Task, op airflow.OperatorSpec, spec *operatorspec.
 	doc, inDoc := t.Raw[name]
 	if raw, ok := op.Kwargs[name]; ok {
 		v := decode(raw)
-		if inDoc {
-			if m, isMap := v.(map[string]any); isMap && m["$datetime"] != nil {
-				return decode(doc) // sensors keep a target time as text
-			}
-		}
 		if spec != nil && contains(spec.FalsyDefault, name) && emptyJSON(v) {
 			return specValue(spec, name)
 		}
 		return v
 	}
 	if inDoc {
-		if spec != nil && spec.FieldValues[name] != nil {
-			return specValue(spec, name)
+		if v := decode(doc); v != "DYNAMIC (set during execution)" {
+			if spec != nil {
+				if _, ok := spec.FieldValue(name); ok {
+					return specValue(spec, name)
+				}
+			}
+			return v
 		}
-		return decode(doc)
+		return map[string]any{"$object": "airflow.sdk.definitions._internal.types.SetDuringExecution"}
 	}
 	return nil
 }
@@ -669,13 +678,17 @@ func emptyJSON(v any) bool {
 
 func specValue(spec *operatorspec.Spec, name string) any {
 	var v any
-	_ = json.Unmarshal(spec.FieldValues[name], &v)
+	raw, _ := spec.FieldValue(name)
+	_ = json.Unmarshal(raw, &v)
 	return v
 }
 
 func sensorFacts(op airflow.OperatorSpec, spec *operatorspec.Spec) map[string]any {
 	out := map[string]any{"poke_interval": 60.0, "timeout": 604800.0, "mode": "poke", "soft_fail": false, "deferrable": nil}
 	if spec != nil {
+		if p := spec.Param("deferrable"); p != nil {
+			out["deferrable"] = false
+		}
 		for k, raw := range spec.SensorValues {
 			var v any
 			_ = json.Unmarshal(raw, &v)

@@ -433,7 +433,7 @@ func (d *dagBuild) validate() {
 		for _, t := range c {
 			ids = append(ids, t.id)
 		}
-		d.report(pyErr("AirflowDagCycleException", "Cycle detected in Dag: %s. Faulty task: %s", pyStr(d.id), c[0].id).
+		d.report(pyErr("AirflowDagCycleException", "Cycle detected in Dag: %s. Faulty task: %s", pyStr(d.id), c[len(c)-1].id).
 			hint("the cycle is %s", strings.Join(append(ids, ids[0]), " >> ")), c[0].field+".dependencies", c[0].at)
 	}
 	d.checkExternal()

@@ -391,24 +391,13 @@ func (t *task) classArguments() {
 	if c.Sensor {
 		t.sensorArguments()
 	}
+	if s, ok := t.kwargs.get("requirements").(string); ok && strings.Contains(c.Class, "Virtualenv") {
+		e := t.kwargs.entry("requirements")
+		e.val = &list{items: []item{{s, e.vpos}}}
+	}
 	switch {
 	case c.Derives(operatorspec.ExternalTask):
 		t.externalTask()
-	case c.Class == operatorspec.TriggerDagRun:
-		switch v := t.kwargs.get("logical_date").(type) {
-		case nil, string, *datetime:
-		default:
-			if o, ok := v.(*object); ok && o == notSet {
-				break
-			}
-			t.fail(pyErr("TypeError", "Expected str or datetime.datetime type for logical_date. Got %s", classRepr(v)), "logical_date")
-		}
-	case strings.HasSuffix(c.Class, ".date_time.DateTimeSensor") || strings.HasSuffix(c.Class, ".date_time.DateTimeSensorAsync"):
-		switch v := t.kwargs.get("target_time").(type) {
-		case string, *datetime:
-		default:
-			t.fail(pyErr("TypeError", "Expected str or datetime.datetime type for target_time. Got %s", classRepr(v)), "target_time")
-		}
 	case strings.HasSuffix(c.Class, "operators.datetime.BranchDateTimeOperator"):
 		if t.kwargs.get("target_lower") == nil && t.kwargs.get("target_upper") == nil {
 			t.fail(pyErr("AirflowException", "Both target_upper and target_lower are None. At least one must be defined to be compared to the current datetime"), "target_lower")

@@ -279,9 +279,13 @@ func (w *jsonWriter) free(v value) {
 			w.obj(func(m *members) { m.str("task_id", v.task.id); m.str("key", v.key) })
 		})
 	case *callable:
-		w.tag("callable", func() { w.callable(v) })
+		typ := "callable"
+		if v.class {
+			typ = "class"
+		}
+		w.tag(typ, func() { w.callable(v) })
 	case *macroValue:
-		w.free(v.from)
+		w.free(v.val)
 	case *partial:
 		w.tag("partial", func() {
 			w.obj(func(m *members) {

@@ -367,7 +367,11 @@ func (t *task) callDecorated(call *dict) {
 		t.fail(err, "python_callable")
 		return
 	}
-	t.kwargs.put("op_args", &tuple{})
+	var opArgs value = &list{}
+	if t.class.Derives(operatorspec.Python) {
+		opArgs = &tuple{}
+	}
+	t.kwargs.put("op_args", opArgs)
 	t.kwargs.put("op_kwargs", call)
 	t.decoratedUnknown()
 	t.setID()

@@ -346,16 +346,20 @@ func makeEvents(_ *loader, c *class, core bool, a map[string]value, _ []value) (
 		sorted.items = append(sorted.items, item{val: d})
 	}
 	n := len(tt.events)
+	given := false
 	if s, ok := a["description"].(string); ok && s != "" {
-		tt.summary, tt.description = s, s
+		tt.summary, tt.description, given = s, s, true
 	} else if n == 0 {
 		tt.summary, tt.description = "0 events", "0 events between None and None"
 	} else {
 		tt.summary = pyStr(int64(n)) + " events"
 		tt.description = tt.summary + " between " + tt.events[0].iso("T") + " and " + tt.events[n-1].iso("T")
 	}
-	return &object{class: c, kind: kindTimetable, core: true, tt: tt, attrs: []attr{{"event_dates", sorted},
-		{"restrict_to_events", orValue(a, "restrict_to_events", false)}, {"_summary", tt.summary}, {"description", tt.description}}}, nil
+	attrs := []attr{{"event_dates", sorted}, {"restrict_to_events", orValue(a, "restrict_to_events", false)}, {"_summary", tt.summary}, {"description", tt.description}}
+	if !given {
+		attrs[2], attrs[3] = attrs[3], attrs[2]
+	}
+	return &object{class: c, kind: kindTimetable, core: true, tt: tt, attrs: attrs}, nil
 }
 
 func makeAssetOrTime(_ *loader, c *class, core bool, a map[string]value, _ []value) (*object, error) {

@@ -72,6 +72,21 @@ func (s *Spec) Type() string {
 	return c
 }
 
+// FieldValue returns the value of a template field whose argument is not
+// given, the class's own or an inherited one.
+func (s *Spec) FieldValue(field string) (json.RawMessage, bool) {
+	if v, ok := s.FieldValues[field]; ok || s.FieldValues != nil {
+		return v, ok
+	}
+	for _, b := range s.Bases {
+		if base, ok := Lookup(b); ok && base.FieldValues != nil {
+			v, ok := base.FieldValues[field]
+			return v, ok
+		}
+	}
+	return nil, false
+}
+
 // Param returns the constructor argument of that name that the class adds to
 // BaseOperator's, or nil.
 func (s *Spec) Param(name string) *Param { return s.params[name] }

@@ -33,6 +33,11 @@ PROVIDERS = sys.argv[2:] or [
 UNSET = object()
 
 
+def some_callable():
+    return 1
+
+
+
 def encode(v):
     """JSON with tags for what JSON lacks; UNSET when it cannot be told."""
     import datetime
@@ -170,7 +175,7 @@ def build(cls, out, **extra):
 def dummy(cls, name):
     import datetime
     if "callable" in name or name.endswith("_fn"):
-        return print
+        return some_callable
     if name in ("delta", "execution_delta"):
         return datetime.timedelta(1)
     if name == "target_time":
