@@ -70,7 +70,9 @@ type PassResult struct {
 	Run     airflow.DagRunState
 	Reason  Code // why the run ended, "" if it did not
 	Changed bool // something changed: another pass may change more
-	Effects []Effect
+	// Examined is how many instances the pass looked at.
+	Examined int
+	Effects  []Effect
 }
 
 // Decision is the outcome of passes to the fixed point.
@@ -83,6 +85,8 @@ type Decision struct {
 	// Wake is the earliest time at which time alone changes the answer; zero = never.
 	Wake   time.Time
 	Passes int
+	// Examined is how many instances the passes looked at: the cost of the decision.
+	Examined int
 }
 
 // Effect is something to do after the commit. Every effect can be derived again
@@ -162,6 +166,7 @@ func Decide(g *Graph, rs *RunState, f Facts, now time.Time) Decision {
 	for d.Passes < maxPasses {
 		r := Pass(g, rs, f, now)
 		d.Passes++
+		d.Examined += r.Examined
 		d.Transitions = append(d.Transitions, r.Transitions...)
 		d.Effects = append(d.Effects, r.Effects...)
 		d.Run, d.RunReason = r.Run, r.Reason

@@ -23,6 +23,7 @@ type pass struct {
 	expanded   bool
 	noted      bool
 
+	examined    int
 	cur         int32 // position being examined
 	startCount  int32 // instances when the pass began
 	leftOld     int32 // unfinished among those
@@ -62,6 +63,7 @@ func (p *pass) run() PassResult {
 	rs.run.log = before
 	res.Transitions = p.log
 	res.Effects = p.effects
+	res.Examined = p.examined
 	res.Changed = len(p.log) > 0 || p.noted || res.Run != airflow.RunRunning
 	return res
 }
@@ -97,6 +99,7 @@ func (p *pass) examineAll() {
 func (p *pass) examine(pos int32) {
 	rs := p.rs
 	p.cur = pos
+	p.examined++
 	t := rs.ti(pos)
 	if int(t.Task) >= len(p.g.Tasks) {
 		rs.clean(pos)
@@ -305,6 +308,7 @@ func (p *pass) premature() (runnable, changed bool) {
 	rs := p.rs
 	logged := len(p.log)
 	look := func(pos int32) bool {
+		p.examined++
 		rs.clean(pos)
 		v := p.check(pos)
 		p.noted = p.noted || v.noted
