@@ -354,6 +354,11 @@ func (c httpCall) request(ctx context.Context, target string, conn airflow.Conne
 		case nil:
 		case string:
 			body = []byte(x)
+		case *serde.Callable:
+			if x.JSON == "" {
+				return fmt.Errorf("data: a function is not supported: give text or a dict")
+			}
+			body = []byte(x.JSON)
 		case *jinja.Dict:
 			form, err := formOf(x)
 			if err != nil {

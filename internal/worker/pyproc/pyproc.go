@@ -52,16 +52,21 @@ type Job struct {
 	Context    json.RawMessage `json:"context"`
 }
 
-// Callable names a Python callable: an import path, or a name in a file.
+// Callable names a Python callable: an import path, a name in a file, or the
+// source of a lambda.
 type Callable struct {
-	Path string `json:"path,omitempty"`
-	File string `json:"file,omitempty"`
-	Name string `json:"name,omitempty"`
+	Path   string `json:"path,omitempty"`
+	File   string `json:"file,omitempty"`
+	Name   string `json:"name,omitempty"`
+	Lambda string `json:"lambda,omitempty"`
 }
 
 // String returns the import path, or file:name.
 func (c Callable) String() string {
-	if c.File != "" {
+	switch {
+	case c.Lambda != "":
+		return c.Lambda
+	case c.File != "":
 		return c.File + ":" + c.Name
 	}
 	return c.Path

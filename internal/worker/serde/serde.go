@@ -4,6 +4,7 @@
 package serde
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -16,11 +17,18 @@ import (
 	"github.com/gustflow/gust/internal/jinja"
 )
 
-// Callable is a reference to a Python callable: an import path, or a name in a file.
+// Callable is a reference to a Python callable: an import path, a name in a
+// file, or the source of a lambda.
 type Callable struct {
-	Path string `json:"path,omitempty"`
-	File string `json:"file,omitempty"`
-	Name string `json:"name,omitempty"`
+	Path   string
+	File   string
+	Name   string
+	Lambda string
+	// JSON is the text that the callable returns (dag-factory's HttpOperator.data).
+	JSON string
+	// Kwargs are given to it besides its other arguments (functools.partial,
+	// the constructor of a notifier); nil = none.
+	Kwargs *jinja.Dict
 }
 
 var (
@@ -37,6 +45,9 @@ func (c *Callable) Attr(name string) (jinja.Value, bool, error) {
 	if name != "__name__" {
 		return nil, false, nil
 	}
+	if c.Lambda != "" {
+		return "<lambda>", true, nil
+	}
 	if c.Name != "" {
 		return c.Name, true, nil
 	}
@@ -48,10 +59,32 @@ func (c *Callable) PyRepr() string { return "<callable " + c.String() + ">" }
 
 // String returns the import path, or file:name.
 func (c *Callable) String() string {
-	if c.File != "" {
+	switch {
+	case c.Lambda != "":
+		return c.Lambda
+	case c.File != "":
 		return c.File + ":" + c.Name
 	}
 	return c.Path
+}
+
+// Object is an instance of a class that Python builds.
+type Object struct {
+	Class  string
+	Args   *jinja.List
+	Kwargs *jinja.Dict
+}
+
+// PyType implements jinja.Object.
+func (o *Object) PyType() *jinja.Type {
+	i := strings.LastIndexByte(o.Class, '.')
+	return &jinja.Type{Module: o.Class[:max(i, 0)], Name: o.Class[i+1:]}
+}
+
+// Attr implements jinja.Object.
+func (o *Object) Attr(name string) (jinja.Value, bool, error) {
+	v, ok := o.Kwargs.Get(name)
+	return v, ok, nil
 }
 
 // XComArg is an argument that is another task's XCom; the worker resolves it
@@ -166,16 +199,56 @@ func typed(name string, body jinja.Value) (jinja.Value, error) {
 			}
 		}
 	case "callable":
-		switch b := body.(type) {
-		case string:
-			return &Callable{Path: b}, nil
-		case *jinja.Dict:
-			file, _ := b.Get("file")
-			name, _ := b.Get("name")
-			f, ok1 := file.(string)
-			n, ok2 := name.(string)
-			if ok1 && ok2 {
-				return &Callable{File: f, Name: n}, nil
+		if c := callable(body); c != nil {
+			return c, nil
+		}
+	case "partial":
+		d, ok := body.(*jinja.Dict)
+		if !ok {
+			break
+		}
+		fn, _ := d.Get("callable")
+		c := callable(fn)
+		if c == nil {
+			break
+		}
+		var err error
+		c.Kwargs, err = dictOf(d, "kwargs")
+		return c, err
+	case "object":
+		d, ok := body.(*jinja.Dict)
+		if !ok {
+			break
+		}
+		class, _ := d.Get("class")
+		path, ok := class.(string)
+		if !ok {
+			break
+		}
+		o := &Object{Class: path, Args: jinja.NewList()}
+		if args, _ := d.Get("args"); args != nil {
+			l, ok := args.(*jinja.List)
+			if !ok {
+				break
+			}
+			if _, err := untag(l); err != nil {
+				return nil, err
+			}
+			o.Args = l
+		}
+		var err error
+		o.Kwargs, err = dictOf(d, "kwargs")
+		return o, err
+	case "date":
+		if s, ok := body.(string); ok {
+			if t, err := time.Parse("2006-01-02", s); err == nil {
+				return jinja.DateTimeOf(t, false).DatePart(), nil
+			}
+		}
+	case "bytes":
+		if s, ok := body.(string); ok {
+			if b, err := base64.StdEncoding.DecodeString(s); err == nil {
+				return jinja.Bytes(b), nil
 			}
 		}
 	case "xcomref":
@@ -193,6 +266,40 @@ func typed(name string, body jinja.Value) (jinja.Value, error) {
 	}
 	text, _ := jinja.Repr(body)
 	return nil, fmt.Errorf("a value tagged %q has an unexpected body: %.80s", name, text)
+}
+
+// callable reads the body of a callable tag, nil if it has another form.
+func callable(body jinja.Value) *Callable {
+	switch b := body.(type) {
+	case string:
+		return &Callable{Path: b}
+	case *jinja.Dict:
+		text := func(k string) string {
+			v, _ := b.Get(k)
+			s, _ := v.(string)
+			return s
+		}
+		if l := text("lambda"); l != "" {
+			return &Callable{Lambda: l}
+		}
+		if j := text("json"); j != "" {
+			return &Callable{JSON: j}
+		}
+		if f, n := text("file"), text("name"); f != "" && n != "" {
+			return &Callable{File: f, Name: n}
+		}
+	}
+	return nil
+}
+
+func dictOf(d *jinja.Dict, key string) (*jinja.Dict, error) {
+	v, _ := d.Get(key)
+	kw, ok := v.(*jinja.Dict)
+	if !ok {
+		return jinja.NewDict(), nil
+	}
+	_, err := untagDict(kw)
+	return kw, err
 }
 
 func xcomRef(body jinja.Value) (*airflow.XComRef, error) {

@@ -148,3 +148,11 @@ func (l *Logger) Warn(event string) { l.Write(LevelWarning, l.name, event) }
 
 // Error logs at error level.
 func (l *Logger) Error(event string) { l.Write(LevelError, l.name, event) }
+
+// NewLogger returns a Logger at info level; mask may be nil.
+func NewLogger(sink LogSink, mask Masker, clock func() time.Time, name string) *Logger {
+	if clock == nil {
+		clock = time.Now
+	}
+	return &Logger{sink: sink, mask: mask, clock: clock, name: name, min: severity[LevelInfo]}
+}

@@ -52,6 +52,14 @@ func (t *Task) Python(ctx context.Context, c PythonCall) (*pyproc.Result, error)
 		}
 	}
 	job.Context = t.pyContext
+	if kw := c.Callable.Kwargs; kw != nil && kw.Len() > 0 { // functools.partial
+		merged := jinja.NewDict()
+		kw.Each(func(k, v jinja.Value) bool { merged.Set(k, v); return true })
+		if d, ok := c.Kwargs.(*jinja.Dict); ok {
+			d.Each(func(k, v jinja.Value) bool { merged.Set(k, v); return true })
+		}
+		c.Kwargs = merged
+	}
 	for _, f := range []struct {
 		dst *json.RawMessage
 		v   jinja.Value
@@ -164,7 +172,7 @@ func (t *Task) locate(c serde.Callable) pyproc.Callable {
 
 // LocateCallable makes a callable's file absolute.
 func LocateCallable(tc *worker.TaskContext, c serde.Callable) pyproc.Callable {
-	out := pyproc.Callable{Path: c.Path, File: c.File, Name: c.Name}
+	out := pyproc.Callable{Path: c.Path, File: c.File, Name: c.Name, Lambda: c.Lambda}
 	if c.File != "" && !filepath.IsAbs(c.File) {
 		out.File = findFile(tc, c.File)
 	}

@@ -92,7 +92,9 @@ def _module_from_file(path):
 
 
 def load_callable(spec):
-    """Import what spec names: {"path": "pkg.mod.fn"} or {"file": …, "name": …}."""
+    """Import what spec names: {"path": "pkg.mod.fn"}, {"file": …, "name": …} or {"lambda": source}."""
+    if "lambda" in spec:
+        return eval(compile(spec["lambda"].strip(), "<lambda of the DAG file>", "eval"), {"__builtins__": __builtins__})
     if "file" in spec:
         module, parts = _module_from_file(spec["file"]), spec["name"].split(".")
         where = spec["file"]
