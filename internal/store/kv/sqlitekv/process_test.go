@@ -118,11 +118,11 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		rounds = 2
 	}
-	total := 0
+	sum := 0
 	for round := range rounds {
 		cmd, out := start(t, "count", path)
-		timer := time.AfterFunc(time.Duration(80+rand.IntN(250))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		acked := map[int]int64{}
+		total, last := 0, 100+rand.IntN(1500) // it dies in the middle of what follows this one
 		for in := bufio.NewScanner(out); in.Scan(); {
 			var g int
 			var i int64
@@ -130,9 +130,11 @@ func TestKill(t *testing.T) {
 				continue // the line that was cut
 			}
 			acked[g] = max(acked[g], i)
-			total++
+			if total++; total == last {
+				_ = cmd.Process.Kill()
+			}
 		}
-		timer.Stop()
+		sum += total
 		var exit *exec.ExitError
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("round %d: the child ended by itself: %v", round, err)
@@ -171,10 +173,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if total < 100*rounds {
-		t.Errorf("only %d writes were acknowledged; the test proves little", total)
-	}
-	t.Logf("%d kills, %d acknowledged writes", rounds, total)
+	t.Logf("%d kills, %d acknowledged writes", rounds, sum)
 }
 
 // roleAdd adds 1 to a shared counter arg times with four goroutines, and claims as many of the shared items as it can.
