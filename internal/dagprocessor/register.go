@@ -85,8 +85,8 @@ type registration struct {
 	model airflow.DagModel
 	old   *airflow.DAG // the document of the latest version; nil if there is none or it cannot be read
 
-	created, written bool
-	err              error
+	written bool
+	err     error
 }
 
 func (r *registration) id() airflow.DagID { return r.dag.DagID }
@@ -302,7 +302,7 @@ func (p *Processor) tryWriteDag(ctx context.Context, r *registration) error {
 			return err
 		}
 		err := p.cfg.Store.CreateDag(ctx, m)
-		r.created, r.written = err == nil, err == nil
+		r.written = err == nil
 		return err
 	}
 	base := r.model
