@@ -43,8 +43,11 @@ func located(err error, field string, at pos) error {
 }
 
 func join(field, key string) string {
-	if field == "" {
+	switch "" {
+	case field:
 		return key
+	case key:
+		return field
 	}
 	return field + "." + key
 }

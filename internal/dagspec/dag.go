@@ -91,9 +91,7 @@ func (l *loader) dag(e entry, block, levels *dict, defText string) ([]byte, bool
 	if !d.failed() {
 		d.setDependencies(tasks, groups)
 	}
-	if !d.failed() {
-		d.validate()
-	}
+	d.validate()
 	if d.failed() {
 		return nil, false
 	}

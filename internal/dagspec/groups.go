@@ -409,6 +409,9 @@ func (d *dagBuild) validate() {
 			d.fail(err, "schedule")
 		}
 	}
+	if d.failed() {
+		return // the graph is incomplete
+	}
 	for _, t := range d.tasks {
 		if !t.setup {
 			continue

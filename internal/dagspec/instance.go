@@ -69,6 +69,7 @@ func (t *task) construct() {
 		}
 		if missing != nil {
 			t.fail(missingArgs(missing).hint("%s requires %s", t.class.Type(), strings.Join(level, ", ")), "")
+			t.unknownArguments()
 			return
 		}
 	}
@@ -292,6 +293,7 @@ func (t *task) retries() {
 	n, err := toInt(v)
 	if err != nil {
 		t.fail(pyErr("TypeError", "'retries' type must be int, not %s", typeName(v)).hint("expected a whole number, found %s", pyRepr(v)), "retries")
+		delete(t.attrs, "retries")
 		return
 	}
 	t.attrs["retries"] = n

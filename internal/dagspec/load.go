@@ -279,9 +279,9 @@ func (l *loader) configFile(p string, prefix string) (cfg *dict, failed map[stri
 		return nil, nil, false
 	}
 	cfg, failed = &dict{}, map[string]bool{}
-	l.nodes = 0
 	for _, e := range d.entries {
 		name := pyStr(e.key)
+		l.nodes = 0 // a budget for each root key: an alias bomb must not hurt its neighbours
 		x, err := l.cast(e.val, name)
 		if err == nil {
 			x, err = l.fold(x, name)
