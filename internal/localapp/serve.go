@@ -123,6 +123,9 @@ func (a *App) startProcessor(so ServeOptions, first chan<- dagprocessor.Summary)
 	if err := os.MkdirAll(a.Options.DagsFolder, 0o755); err != nil {
 		return fmt.Errorf("DAG folder %s: %w", a.Options.DagsFolder, err)
 	}
+	if err := os.MkdirAll(a.Home.path("cache"), 0o700); err != nil {
+		return fmt.Errorf("cache folder: %w", err)
+	}
 	var once sync.Once
 	p, err := dagprocessor.New(dagprocessor.Config{
 		Folder: a.Options.DagsFolder, CacheFile: a.Home.path("cache", "dags.json"), Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader,
