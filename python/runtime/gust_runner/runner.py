@@ -327,7 +327,7 @@ def _run_job(job, ctx):
     if kind == "date_fn":  # execution_date_fn(logical_date[, context])
         args = [ctx["logical_date"] if "logical_date" in ctx else dt.as_pendulum(ctx["dag_run"].run_after)]
         n = len([p for p in _params(func) if p[1] in (POS_ONLY, POS_OR_KW)])
-        kwargs = bind_context(func, args, {}, ctx) if n <= 1 else {}
+        kwargs = {}
         if n > 1:
             args.append(ctx)
     value = call(func, args, kwargs, ctx)
