@@ -338,6 +338,23 @@ func Decode(g *Graph, header []byte, chunks [][]byte) (*RunState, error) {
 		}
 		rs.Chunks = append(rs.Chunks, c)
 	}
+	// Expansion never leaves a gap; without this check a single large index could
+	// make every later step slow.
+	highest := make([]int32, tasks)
+	present := make([]int32, tasks)
+	for _, c := range rs.Chunks {
+		for i := range c.TIs {
+			if t := &c.TIs[i]; t.MapIndex >= 0 {
+				present[t.Task]++
+				highest[t.Task] = max(highest[t.Task], t.MapIndex+1)
+			}
+		}
+	}
+	for t := range present {
+		if present[t] != highest[t] {
+			return nil, fmt.Errorf("%w: task %d has %d mapped instances, the highest map index is %d", errCorrupt, t, present[t], highest[t]-1)
+		}
+	}
 	rs.reset(g)
 	return rs, nil
 }
@@ -380,7 +397,7 @@ func (rs *RunState) decodeHeader(r *reader) (instances int) {
 	}
 	for range r.count("the number of lengths") {
 		t := int32(r.uint(1<<30, "a task"))
-		v := int32(r.uint(1<<30, "a length"))
+		v := int32(r.uint(MaxMapIndex+1, "a length"))
 		if rs.lengths == nil {
 			rs.lengths = map[int32]int32{}
 		}

@@ -152,7 +152,7 @@ func (p *pass) counts(t *TI, upstream []int32, simple bool) (c UpstreamCounts) {
 			}
 		}
 		one(ts.unexpanded)
-		for i := max(r.lo, 0); i < r.hi; i++ {
+		for i := max(r.lo, 0); i < min(r.hi, len(ts.mapped)); i++ {
 			one(ts.at(i))
 		}
 	}

@@ -344,7 +344,7 @@ func (a *applier) push(n *Node) string {
 		if rs.lengths == nil {
 			rs.lengths = map[int32]int32{}
 		}
-		rs.lengths[t.Task] = int32(x.Length)
+		rs.lengths[t.Task] = int32(min(x.Length, MaxMapIndex+1))
 		rs.HeaderDirty = true
 		rs.markDependents(a.g, a.pos)
 	}
