@@ -28,6 +28,7 @@ type dagBuild struct {
 	docMD       value
 	tags        []string
 	macros      *dict
+	filters     *dict
 	searchpath  []string
 
 	tasks  []*task          // in order of creation
@@ -59,13 +60,13 @@ func (d *dagBuild) failed() bool { return len(d.problems) > d.before }
 
 // dag builds the DAG of one root key. It reports all its problems and returns
 // its document if there are none.
-func (l *loader) dag(e entry, block, levels *dict, defText string) ([]byte, bool) {
+func (l *loader) dag(e entry, block, levels *dict, defText string) (DAG, bool) {
 	d := &dagBuild{loader: l, id: e.key, field: pyStr(e.key), at: e.kpos, before: len(l.problems), byKey: map[string]*task{}, byID: map[string]*task{},
 		byName: map[string]*group{}}
 	body, ok := e.val.(*dict)
 	if !ok {
 		l.report(pyErr("TypeError", "'%s' object is not a mapping", typeName(e.val)).hint("a DAG is a mapping with schedule, tasks, …"), d.field, e.kpos)
-		return nil, false
+		return DAG{}, false
 	}
 	cfg := levels.clone()
 	for _, x := range body.entries {
@@ -82,6 +83,9 @@ func (l *loader) dag(e entry, block, levels *dict, defText string) ([]byte, bool
 
 	d.dagParams()
 	tasks := d.normalise("tasks", "task_id", "task definition", "task configs")
+	if !l.opt.Strict {
+		d.mwaaEdges(tasks)
+	}
 	groups := d.normalise("task_groups", "group_name", "task_group definition", "group configs")
 	d.dagArguments()
 	d.appendYAML(text)
@@ -93,14 +97,15 @@ func (l *loader) dag(e entry, block, levels *dict, defText string) ([]byte, bool
 	}
 	d.validate()
 	if d.failed() {
-		return nil, false
+		return DAG{}, false
 	}
 	doc := d.document()
-	if _, err := airflow.ParseDAG(doc); err != nil {
+	parsed, err := airflow.ParseDAG(doc)
+	if err != nil {
 		l.report(err, d.field, d.at)
-		return nil, false
+		return DAG{}, false
 	}
-	return doc, true
+	return DAG{parsed.DagID, doc, parsed}, true
 }
 
 // dagParams resolves dates, callbacks and paths of the DAG and its default_args.
@@ -326,6 +331,16 @@ func (d *dagBuild) dagArguments() {
 	}
 	if d.catchup && d.tt != nil && d.tt.canBeScheduled() && d.start == nil && !d.defaultArgs.has("start_date") {
 		d.fail(pyErr("ValueError", "start_date is required when catchup=True"), firstKey(c, "catchup", "schedule"))
+	}
+	if !d.opt.Strict {
+		d.instance("max_consecutive_failed_dag_runs", "int", func(v value) bool { n, ok := v.(int64); return ok && n >= 0 })
+		d.instance("owner_links", "dict", func(v value) bool { _, ok := v.(*dict); return ok })
+		d.instance("jinja_environment_kwargs", "dict", func(v value) bool { _, ok := v.(*dict); return ok })
+		if f, err := resolveMacros(d, c.get("user_defined_filters"), "user_defined_filters"); err != nil {
+			d.fail(err, "user_defined_filters")
+		} else {
+			d.filters = f
+		}
 	}
 	d.checkParams()
 	if v, ok := c.lookup("dag_display_name"); ok {

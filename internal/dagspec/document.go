@@ -726,11 +726,7 @@ func (d *dagBuild) extension() json.RawMessage {
 		}
 	}
 	if !d.opt.Strict {
-		if f, ok := d.cfg.get("user_defined_filters").(*dict); ok {
-			if r, err := resolveMacros(d, f, "user_defined_filters"); err == nil {
-				ext.UserDefinedFilters = all(r)
-			}
-		}
+		ext.UserDefinedFilters = all(d.filters)
 		if j, ok := d.cfg.get("jinja_environment_kwargs").(*dict); ok {
 			w := &jsonWriter{}
 			w.plain(j)

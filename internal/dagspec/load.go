@@ -122,6 +122,8 @@ type DAG struct {
 	DagID airflow.DagID
 	// Document is the serialized DAG (version 3 with the gust extension).
 	Document []byte
+	// DAG is Document as airflow.ParseDAG reads it.
+	DAG *airflow.DAG
 }
 
 // File is one file that a load read, with the hash of its content. Every file
@@ -137,6 +139,13 @@ type Result struct {
 	Problems []airflow.Problem // what keeps a DAG (or the file) from loading
 	Warnings []airflow.Problem
 	Files    []File // sorted by path
+}
+
+// IsDefaultsFile reports whether a file of a DAG folder holds defaults for the
+// DAGs beside and below it rather than DAGs.
+func IsDefaultsFile(p string) bool {
+	b := path.Base(p)
+	return b == "defaults.yml" || b == "defaults.yaml"
 }
 
 // Err returns the problems as one error, or nil.
@@ -323,8 +332,8 @@ func (l *loader) file(p string) []DAG {
 		}
 		l.used = append([]string(nil), common...)
 		l.depended = map[string]bool{}
-		if doc, ok := l.dag(e, def, levels, defText); ok {
-			out = append(out, DAG{airflow.DagID(pyStr(e.key)), doc})
+		if d, ok := l.dag(e, def, levels, defText); ok {
+			out = append(out, d)
 		}
 	}
 	return out

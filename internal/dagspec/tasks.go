@@ -236,6 +236,45 @@ func (t *task) setupKeys(kw *dict) {
 	}
 }
 
+// mwaaEdges turns upstream_tasks and downstream_tasks of AWS's samples into
+// dependencies.
+func (d *dagBuild) mwaaEdges(tasks *dict) {
+	add := func(cfg *dict, name value, at pos) {
+		deps, _ := cfg.get("dependencies").(*list)
+		if deps == nil {
+			deps = &list{}
+		}
+		deps.items = append(deps.items, item{name, at})
+		cfg.set(entry{"dependencies", deps, at, at})
+	}
+	for _, e := range tasks.entries {
+		cfg, ok := e.val.(*dict)
+		if !ok {
+			continue
+		}
+		for _, key := range []string{"upstream_tasks", "downstream_tasks"} {
+			l, ok := cfg.get(key).(*list)
+			if !ok {
+				continue
+			}
+			for _, it := range l.items {
+				if key == "upstream_tasks" {
+					add(cfg, it.val, it.pos)
+				} else if i := tasks.find(it.val); i >= 0 {
+					if other, ok := tasks.entries[i].val.(*dict); ok {
+						add(other, e.key, it.pos)
+					}
+				} else {
+					d.report(pyErr("KeyError", "%s", pyRepr(it.val)).hint("no task of that name; %s", expectedNames(pyStr(it.val), tasks.keys())),
+						d.field+".tasks."+pyStr(e.key)+"."+key, it.pos)
+				}
+			}
+			d.warn("", d.field+".tasks."+pyStr(e.key)+"."+key, cfg.at(key), "%s was read as dependencies; dag-factory does not know this key", key)
+			cfg.del(key)
+		}
+	}
+}
+
 // mwaaParameters flattens the nested parameters mapping of AWS's samples.
 func (t *task) mwaaParameters(kw *dict) {
 	m, ok := kw.get("parameters").(*dict)
