@@ -119,6 +119,7 @@ type (
 		target      target
 		iter, test  expr
 		recursive   bool
+		usesLoop    bool // the body sees the loop variable
 		body, other []stmt
 	}
 	ifStmt struct {

@@ -59,7 +59,7 @@ func makeDelta(weights []int64, vals []Value) int64 {
 		default:
 			if !isInt(v) {
 				failUndefined(v)
-				typeError("unsupported type for timedelta component: %s", typeName(v))
+				typeError("unsupported type for timedelta %s component: %s", deltaNames[w], typeName(v))
 			}
 			n, ok := smallInt(v)
 			if !ok || n > math.MaxInt64/w/8 || n < -(math.MaxInt64/w/8) {
@@ -69,6 +69,11 @@ func makeDelta(weights []int64, vals []Value) int64 {
 		}
 	}
 	return exact + int64(math.RoundToEven(frac))
+}
+
+var deltaNames = map[int64]string{
+	usPerDay: "days", usPerSec: "seconds", 1: "microseconds", 1000: "milliseconds",
+	60 * usPerSec: "minutes", 3600 * usPerSec: "hours", 7 * usPerDay: "weeks",
 }
 
 var deltaWeights = []int64{usPerDay, usPerSec, 1, 1000, 60 * usPerSec, 3600 * usPerSec, 7 * usPerDay}

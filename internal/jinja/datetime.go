@@ -231,9 +231,7 @@ func (d *DateTime) resolve(z *TZ, pend bool) *DateTime {
 		n.fold = d.fold
 		return n
 	}
-	if o1 != o0 {
-		out.fold = d.fold
-	}
+	out.fold = d.fold
 	return out
 }
 
@@ -345,9 +343,6 @@ func (d *DateTime) PyRepr() string {
 		b.WriteString(", tzinfo=" + d.tz.PyRepr())
 	} else if d.tz != nil {
 		b.WriteString(", tzinfo=" + d.tz.PyRepr())
-		if d.fold == 1 {
-			b.WriteString(", fold=1")
-		}
 	}
 	b.WriteByte(')')
 	return b.String()

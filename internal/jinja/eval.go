@@ -490,8 +490,6 @@ func (s *forStmt) exec(ev *Eval) {
 	s.loop(ev, seq, rec, 0)
 }
 
-// usesLoop tells whether the body may look at the loop variable; without it
-// the iterable need not be read ahead.
 func (s *forStmt) loop(ev *Eval, seq Value, rec *Func, depth int) {
 	if u, ok := seq.(*Undefined); ok && u.kind == StrictUndefined {
 		u.fail()
@@ -531,7 +529,10 @@ func (s *forStmt) loop(ev *Eval, seq Value, rec *Func, depth int) {
 		}
 		any = true
 		ev.step(1)
-		ev.scope = &scope{vars: map[string]Value{"loop": lc}, parent: oldScope}
+		ev.scope = &scope{vars: make(map[string]Value, 2), parent: oldScope}
+		if s.usesLoop {
+			ev.scope.vars["loop"] = lc
+		}
 		s.target.assign(ev, v)
 		ev.stmts(s.body)
 		if ev.ctl == ctlBreak {

@@ -141,7 +141,13 @@ func (e *attrExpr) eval(ev *Eval) Value {
 func (e *itemExpr) eval(ev *Eval) Value {
 	ev.step(1)
 	v := e.e.eval(ev)
-	return ev.getitem(v, e.key.eval(ev))
+	key := e.key.eval(ev)
+	if _, ok := key.(*Slice); ok && !isConst(e) {
+		// Slices are compiled to plain indexing: their errors are Python's,
+		// unless the optimizer computes them.
+		return ev.subscript(v, key)
+	}
+	return ev.getitem(v, key)
 }
 
 func (e *sliceExpr) eval(ev *Eval) Value {

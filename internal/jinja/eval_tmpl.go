@@ -348,7 +348,12 @@ func (m *module) PyRepr() string {
 }
 
 // PyStr is the template's text.
-func (m *module) PyStr() string { return str(m.body) }
+func (m *module) PyStr() string {
+	if m.body == nil {
+		return ""
+	}
+	return str(m.body)
+}
 
 // Attr gives the template's exported names.
 func (m *module) Attr(name string) (Value, bool, error) {

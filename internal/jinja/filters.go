@@ -169,7 +169,6 @@ func extreme(ev *Eval, b Bound, name string, better func(a, b Value) bool) Value
 func init() {
 	addFilter("abs", "x", func(ev *Eval, b Bound) Value {
 		v := unwrap(b.V(0))
-		failUndefined(v)
 		if f, ok := v.(float64); ok {
 			return math.Abs(f)
 		}
@@ -364,11 +363,17 @@ func init() {
 		if _, ok := v.(*Undefined); ok {
 			return lazily(sliceIter(nil))
 		}
-		d, ok := v.(*Dict)
-		if !ok {
-			typeError("Can only get item pairs from a mapping.")
-		}
-		return lazily((&dictView{d, typeDictItems}).iter())
+		var it func() (Value, bool)
+		return lazily(func() (Value, bool) {
+			if it == nil {
+				d, ok := v.(*Dict)
+				if !ok {
+					typeError("Can only get item pairs from a mapping.")
+				}
+				it = (&dictView{d, typeDictItems}).iter()
+			}
+			return it()
+		})
 	})
 	count := func(_ *Eval, b Bound) Value { return length(b.V(0)) }
 	addFilter("length", "obj", count)
@@ -453,12 +458,12 @@ func init() {
 			raise("FilterArgumentError", "method must be common, ceil or floor")
 		}
 		v := unwrap(b.V(0))
-		failUndefined(v)
 		prec := argInt(b.Or(1, int64(0)))
 		if !isNumber(v) {
 			if method == "common" {
 				typeError("type %s doesn't define __round__ method", typeName(v))
 			}
+			failUndefined(v)
 			typeError("must be real number, not %s", typeName(v))
 		}
 		if method != "common" {

@@ -133,7 +133,16 @@ func init() {
 		return fileSize(toFloat(b.V(0)), isTrue(b.Or(1, false)))
 	})
 	addFilter("indent", "s width= first= blank=", func(ev *Eval, b Bound) Value {
-		s, m := soft(b.V(0))
+		v := unwrap(b.V(0))
+		failUndefined(v)
+		s, isText := strOf(v)
+		_, m := v.(Markup)
+		if !isText {
+			if _, ok := v.(*List); ok {
+				raise("AttributeError", "'list' object has no attribute 'splitlines'")
+			}
+			typeError("unsupported operand type(s) for +=: '%s' and 'str'", typeName(v))
+		}
 		w := ""
 		if t, ok := strOf(b.Or(1, int64(4))); ok {
 			w = t
@@ -263,7 +272,11 @@ func init() {
 		return countWords(s)
 	})
 	addFilter("wordwrap", "s width= break_long_words= wrapstring= break_on_hyphens=", func(ev *Eval, b Bound) Value {
-		s := argStr(b.V(0))
+		failUndefined(b.V(0))
+		s, isText := strOf(unwrap(b.V(0)))
+		if !isText {
+			raise("AttributeError", "'%s' object has no attribute 'splitlines'", typeName(b.V(0)))
+		}
 		sep := ev.env.NewlineSequence
 		if b.V(3) != nil && isTrue(b.V(3)) {
 			sep = str(b.V(3))

@@ -260,9 +260,6 @@ func argInt(v Value) int64 {
 	if _, ok := bigOf(v); ok {
 		raise("OverflowError", "Python int too large to convert to C ssize_t")
 	}
-	if u, ok := v.(*Undefined); ok {
-		u.fail()
-	}
 	typeError("'%s' object cannot be interpreted as an integer", typeName(v))
 	return 0
 }
@@ -272,9 +269,6 @@ func argStr(v Value) string {
 	v = unwrap(v)
 	if s, ok := strOf(v); ok {
 		return s
-	}
-	if u, ok := v.(*Undefined); ok && u.kind == StrictUndefined {
-		u.fail()
 	}
 	typeError("expected str, got %s", typeName(v))
 	return ""

@@ -48,23 +48,23 @@ func (i *Interval) parts() precise {
 	if a.instant() > b.instant() {
 		a, b, sign = b, a, -1
 	}
-	if a.tz != nil && (a.tz.name != b.tz.name || a.tz.offset != b.tz.offset) {
-		a, b = fromInstant(a.instant(), UTC, true), fromInstant(b.instant(), UTC, true)
+	if a.instant() == b.instant() {
+		return precise{}
+	}
+	over := int64(0)
+	if !i.sameZone() {
+		la, lb := lateMidnight(a), lateMidnight(b)
+		a, b, over = asUTC(a), asUTC(b), lb-la
+		a.days -= la / usPerDay
+		b.days -= lb / usPerDay
 	}
 	y1, m1, d1 := a.ymd()
 	y2, m2, d2 := b.ymd()
-	us := b.us - a.us
-	if a.tz != nil {
-		us += int64(a.offset()-b.offset()) * usPerSec
-	}
+	us := b.us - a.us + over
 	dd := d2 - d1
 	if us < 0 {
 		us += usPerDay
 		dd--
-	}
-	if us >= usPerDay {
-		us -= usPerDay
-		dd++
 	}
 	yd, md := y2-y1, m2-m1
 	if dd < 0 {
@@ -92,15 +92,37 @@ func (i *Interval) parts() precise {
 		md += 12
 		yd--
 	}
+	hours := floorDiv(us, 3600*usPerSec)
+	us -= hours * 3600 * usPerSec
 	t := us / usPerSec
-	p := precise{int64(yd), int64(md), int64(dd), t / 3600, t / 60 % 60, t % 60, us % usPerSec}
+	p := precise{int64(yd), int64(md), int64(dd), hours, t / 60, t % 60, us % usPerSec}
 	if sign < 0 {
 		p = precise{-p.years, -p.months, -p.days, -p.hours, -p.minutes, -p.seconds, -p.us}
 	}
 	return p
 }
 
+func asUTC(d *DateTime) *DateTime { return fromInstant(d.instant(), UTC, true) }
+
+// lateMidnight is a day for a time that in UTC lies in the first hour of the
+// next day: pendulum leaves such a time at 24 o'clock of the day before when it
+// compares times of different zones (it carries hours above 24 only).
+func lateMidnight(d *DateTime) int64 {
+	if u := asUTC(d); u.us < 3600*usPerSec && u.days > d.days {
+		return usPerDay
+	}
+	return 0
+}
+
 func (i *Interval) wholeDays() int64 { return i.us() / usPerDay }
+
+func (i *Interval) sameZone() bool {
+	a, b := i.start.tz, i.end.tz
+	return a == nil || a.name == b.name && a.offset == b.offset
+}
+
+// calendarDays is in_days(): the difference of the dates, whatever the clock.
+func (i *Interval) calendarDays() int64 { return i.end.days - i.start.days }
 
 // words joins counts with their units.
 func words(counts []int64, units []string, sep string) string {
@@ -311,9 +333,9 @@ func (i *Interval) Attr(name string) (Value, bool, error) {
 	case "in_months":
 		return call(p.years*12 + p.months)
 	case "in_weeks":
-		return call(days / 7)
+		return call(i.calendarDays() / 7)
 	case "in_days":
-		return call(days)
+		return call(i.calendarDays())
 	case "in_hours":
 		return call(us / (3600 * usPerSec))
 	case "in_minutes":

@@ -284,6 +284,9 @@ func (l *lexer) rawTag(name string) int {
 }
 
 func (l *lexer) raw() string {
+	if l.pos >= len(l.src) {
+		return "" // Jinja minds a missing end only if text follows
+	}
 	for i := l.pos; ; {
 		j := strings.Index(l.src[i:], l.env.BlockStart)
 		if j < 0 {
@@ -344,6 +347,9 @@ func (l *lexer) tagEnd(s, end string, block bool) int {
 }
 
 func (l *lexer) comment() string {
+	if l.pos >= len(l.src) {
+		return ""
+	}
 	end := l.env.CommentEnd
 	j := strings.Index(l.src[l.pos:], end)
 	if j < 0 {

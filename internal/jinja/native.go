@@ -22,7 +22,7 @@ func nativeConcat(parts []Value) Value {
 			return parts[0]
 		}
 		raw = s
-		if v, ok := LiteralEval(raw); ok {
+		if v, ok := literalEval(raw); ok {
 			return v
 		}
 		return parts[0]
@@ -32,7 +32,7 @@ func nativeConcat(parts []Value) Value {
 		b.WriteString(str(p))
 	}
 	raw = b.String()
-	if v, ok := LiteralEval(raw); ok {
+	if v, ok := literalEval(raw); ok {
 		return v
 	}
 	return raw
@@ -41,6 +41,15 @@ func nativeConcat(parts []Value) Value {
 // LiteralEval is ast.literal_eval(ast.parse(text, mode="eval")): ok is false
 // where Python raises. Leading blanks make it fail, trailing ones do not.
 func LiteralEval(text string) (v Value, ok bool) {
+	if catch(func() { v, ok = literalEval(text) }, "Exception") != nil {
+		return nil, false
+	}
+	return v, ok
+}
+
+// literalEval raises TypeError for an unhashable key, which the native
+// environment does not catch.
+func literalEval(text string) (v Value, ok bool) {
 	if len(text) > 8<<20 || strings.IndexByte(text, 0) >= 0 {
 		return nil, false
 	}
@@ -48,9 +57,7 @@ func LiteralEval(text string) (v Value, ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, isLit := r.(litError); !isLit {
-				if e, isErr := r.(*Error); !isErr || e.Class == ClassLimit {
-					panic(r)
-				}
+				panic(r)
 			}
 			v, ok = nil, false
 		}
@@ -81,6 +88,9 @@ func LiteralEval(text string) (v Value, ok bool) {
 		p.i++
 		p.space()
 	}
+	if p.unhashable != nil {
+		panic(p.unhashable)
+	}
 	return v, true
 }
 
@@ -93,6 +103,15 @@ type litParser struct {
 	i     int
 	depth int
 	level int
+	// unhashable is the TypeError of a dict key or set element; it counts
+	// only if the whole text is a literal.
+	unhashable *Error
+}
+
+func (p *litParser) put(d *Dict, k, v Value) {
+	if e := catch(func() { d.Set(k, v) }, "TypeError"); e != nil && p.unhashable == nil {
+		p.unhashable = e
+	}
 }
 
 func (p *litParser) fail() { panic(litError{}) }
@@ -108,6 +127,9 @@ func (p *litParser) space() {
 			}
 		case c == '\\' && p.i+1 < len(p.s) && p.s[p.i+1] == '\n':
 			p.i += 2
+			if p.i >= len(p.s) {
+				p.fail()
+			}
 		default:
 			return
 		}
@@ -147,14 +169,23 @@ func (p *litParser) tuple(end byte) Value {
 	return &Tuple{items}
 }
 
-// sum parses a value, or real ± imaginary, which is a complex number and thus
-// not available here.
+// sum parses a value, or real ± imaginary, which is a complex number.
 func (p *litParser) sum() Value {
 	v := p.signed()
-	if c := p.peek(); c == '+' || c == '-' {
+	c := p.peek()
+	if c != '+' && c != '-' {
+		return v
+	}
+	p.i++
+	re, ok := floatOf(v)
+	im, isComplex := p.atom().(complex128)
+	if _, isB := v.(bool); !ok || isB || !isComplex {
 		p.fail()
 	}
-	return v
+	if c == '-' {
+		im = -im
+	}
+	return complex(re, imag(im))
 }
 
 func (p *litParser) signed() Value {
@@ -175,6 +206,12 @@ func (p *litParser) signed() Value {
 		p.fail()
 	}
 	v := p.atom()
+	if c, ok := v.(complex128); ok {
+		if sign == "-" {
+			c = -c
+		}
+		return c
+	}
 	if _, isB := v.(bool); isB || !isNumber(v) {
 		p.fail()
 	}
@@ -222,6 +259,9 @@ func (p *litParser) atom() Value {
 		return l
 	case c == '{':
 		return p.braces()
+	case strings.HasPrefix(p.s[p.i:], "..."):
+		p.i += 3
+		return ellipsis
 	case isDigit(c) || c == '.':
 		return p.number()
 	case c == '\'' || c == '"':
@@ -279,7 +319,7 @@ func (p *litParser) braces() Value {
 	first := p.sum()
 	if p.take(':') {
 		d := NewDict()
-		d.Set(first, p.sum())
+		p.put(d, first, p.sum())
 		for p.take(',') {
 			if p.peek() == '}' {
 				break
@@ -288,7 +328,7 @@ func (p *litParser) braces() Value {
 			if !p.take(':') {
 				p.fail()
 			}
-			d.Set(k, p.sum())
+			p.put(d, k, p.sum())
 		}
 		if !p.take('}') {
 			p.fail()
@@ -296,12 +336,13 @@ func (p *litParser) braces() Value {
 		p.depth--
 		return d
 	}
-	s := NewSet(first)
+	s := NewSet()
+	p.put(&s.d, first, nil)
 	for p.take(',') {
 		if p.peek() == '}' {
 			break
 		}
-		s.d.Set(p.sum(), nil)
+		p.put(&s.d, p.sum(), nil)
 	}
 	if !p.take('}') {
 		p.fail()
@@ -345,7 +386,18 @@ func (p *litParser) number() Value {
 			j, isFloat = k+d, true
 		}
 	}
-	// A number must not run into a name; "1j" is complex.
+	if j < len(s) && s[j]|0x20 == 'j' {
+		f, err := strconv.ParseFloat(strings.ReplaceAll(s[:j], "_", ""), 64)
+		if err != nil {
+			p.fail()
+		}
+		p.i += j + 1
+		if r, _ := utf8.DecodeRuneInString(p.s[p.i:]); r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) {
+			p.fail()
+		}
+		return complex(0, f)
+	}
+	// A number must not run into a name.
 	if j < len(s) && (s[j] == '_' || s[j] >= 0x80 || isDigit(s[j]) || s[j]|0x20 >= 'a' && s[j]|0x20 <= 'z') {
 		p.fail()
 	}

@@ -335,9 +335,6 @@ func (ev *Eval) contains(box, item Value) bool {
 		s, _ := strOf(x)
 		t, ok := strOf(unwrap(item))
 		if !ok {
-			if u, isU := item.(*Undefined); isU && u.kind == StrictUndefined {
-				u.fail()
-			}
 			typeError("'in <string>' requires string as left operand, not %s", typeName(item))
 		}
 		return strings.Contains(s, t)

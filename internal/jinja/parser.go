@@ -14,7 +14,9 @@ type parser struct {
 	ends   [][]string // what closes them
 	blocks map[string]*blockStmt
 	order  []string
-	ids    int
+	// loopErr is a break outside of a loop: Python's compiler finds it, after
+	// Jinja's parser.
+	loopErr *Error
 }
 
 // maxNesting bounds the nesting of expressions and statements.
@@ -126,6 +128,9 @@ func parseTemplate(env *Environment, source, name string) (t *Template, err erro
 	p := &parser{env: env, toks: lex(env, source), blocks: map[string]*blockStmt{}}
 	p.check()
 	body := p.subparse(nil)
+	if p.loopErr != nil {
+		panic(p.loopErr)
+	}
 	checker := &nameChecker{env: env}
 	checker.stmts(body, false)
 	for _, b := range p.order {

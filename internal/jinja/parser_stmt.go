@@ -64,8 +64,8 @@ func (p *parser) tag(name string) func(line int) []stmt {
 	case "break", "continue":
 		if p.env.Extensions["loopcontrols"] {
 			return one(func(line int) stmt {
-				if !p.inLoop() {
-					panic(&Error{Class: "SyntaxError", Message: "'" + name + "' outside loop", Line: line})
+				if !p.inLoop() && p.loopErr == nil {
+					p.loopErr = &Error{Class: "SyntaxError", Message: "'" + name + "' outside loop", Line: line}
 				}
 				return &loopControl{name == "break"}
 			})
@@ -147,6 +147,15 @@ func (p *parser) forStmt(line int) stmt {
 	}
 	f.recursive = p.skipName("recursive")
 	f.body = p.statements(false, "endfor", "else")
+	f.usesLoop = f.recursive
+	visitStmts(func(n any) {
+		switch x := n.(type) {
+		case *nameExpr:
+			f.usesLoop = f.usesLoop || x.name == "loop"
+		case *blockStmt:
+			f.usesLoop = f.usesLoop || x.scoped
+		}
+	}, f.body)
 	if p.next().text == "else" {
 		f.other = p.statements(true, "endfor")
 	}

@@ -238,11 +238,7 @@ func (d *DateTime) edgeOf(unit string, dow Value, last bool) *DateTime {
 	case "year":
 		lo, hi = 1, 12
 	default:
-		name := "first_of"
-		if last {
-			name = "last_of"
-		}
-		valueError("Invalid unit \"%s\" for %s()", unit, name)
+		valueError("Invalid unit \"%s\" for first_of()", unit)
 	}
 	days := daysSince(y, lo, 1)
 	dir := int64(1)

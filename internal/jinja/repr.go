@@ -295,6 +295,16 @@ func (w *reprWriter) repr(v Value) {
 		w.WriteString("Undefined")
 	case *singleton:
 		w.WriteString(x.name)
+	case complex128:
+		re, im := strings.TrimSuffix(ReprFloat(real(x)), ".0"), strings.TrimSuffix(ReprFloat(imag(x)), ".0")
+		switch {
+		case re == "0":
+			w.WriteString(im + "j")
+		case im[0] == '-':
+			w.WriteString("(" + re + im + "j)")
+		default:
+			w.WriteString("(" + re + "+" + im + "j)")
+		}
 	case *Slice:
 		w.WriteString("slice(")
 		w.items([]Value{x.Start, x.Stop, x.Step})

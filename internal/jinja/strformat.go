@@ -160,7 +160,7 @@ func (ev *Eval) percentFormat(s string, arg Value, markup bool) string {
 				}
 				b.WriteString(sp.padText(t))
 			} else if r, ok := smallInt(v); ok {
-				b.WriteString(sp.padText(string(rune(r))))
+				b.WriteString(sp.padText(chr(r, "%c arg not in range(0x110000)")))
 			} else {
 				typeError("%%c requires int or char")
 			}
@@ -178,7 +178,7 @@ func (ev *Eval) percentFormat(s string, arg Value, markup bool) string {
 			} else if x, ok := bigOf(v); ok {
 				n = x
 			} else {
-				if u, ok := v.(*Undefined); ok {
+				if u, ok := v.(*Undefined); ok && sp.typ == 'd' {
 					u.fail()
 				}
 				want := "a real number is required"
@@ -223,6 +223,13 @@ func hasItems(v Value) bool {
 		return true
 	}
 	return false
+}
+
+func chr(r int64, msg string) string {
+	if r < 0 || r > 0x10ffff {
+		raise("OverflowError", "%s", msg)
+	}
+	return string(rune(r))
 }
 
 func asMarkupText(v Value, t string) Value {
@@ -568,7 +575,10 @@ func (ev *Eval) formatValue(v Value, spec string) string {
 			if sp.align == 0 {
 				sp.align = '<'
 			}
-			return sp.padText(string(rune(n.Int64())))
+			if !n.IsInt64() {
+				raise("OverflowError", "Python int too large to convert to C long")
+			}
+			return sp.padText(chr(n.Int64(), "%c arg not in range(0x110000)"))
 		case 'e', 'E', 'f', 'F', 'g', 'G', '%':
 			f, _ := floatOf(v)
 			return sp.formatFloat(f)
@@ -588,9 +598,6 @@ func (ev *Eval) formatValue(v Value, spec string) string {
 	case *Undefined:
 		if spec == "" {
 			return x.str()
-		}
-		if x.kind == StrictUndefined {
-			x.fail()
 		}
 	case interface{ pyFormat(string) string }:
 		if spec != "" {

@@ -110,7 +110,14 @@ func strftime(d *DateTime, format string) string {
 			// The process zone is UTC, and strftime sees no offset.
 			text, numeric = strconv.FormatInt(d.wall(), 10), false
 		case 'f':
+			// Python fills %f itself and knows no flags for it.
 			text, numeric = fmt.Sprintf("%06d", us), false
+			if i-start > 1 {
+				text, width = format[start:i+1], 0
+				if upcase {
+					text = strings.ToUpper(text)
+				}
+			}
 		default:
 			numeric = false
 			switch c {
@@ -153,17 +160,24 @@ func strftime(d *DateTime, format string) string {
 				text = "\t"
 			case '%':
 				text = "%"
-			case 'z':
-				if d.tz != nil {
-					sep := ""
-					if colon {
-						sep = ":"
+			case 'z', 'Z':
+				// Python fills in the value's zone only where there is no
+				// flag; the C library knows the process zone, UTC.
+				switch {
+				case i-start > 1 && !colon && c == 'z':
+					text = "+0000"
+					if pad == '-' || pad == '_' {
+						text = "+" + trimZeros(text[1:], pad)
 					}
-					text = offsetText(d.offset(), sep)
-				}
-			case 'Z':
-				if d.tz != nil {
+				case i-start > 1 && c == 'Z':
+					text = "UTC"
+				case d.tz == nil:
+				case c == 'Z':
 					text = d.tz.abbr(d.unix())
+				case colon:
+					text = offsetText(d.offset(), ":")
+				default:
+					text = offsetText(d.offset(), "")
 				}
 				if swap {
 					text, swap = strings.ToLower(text), false
@@ -171,7 +185,7 @@ func strftime(d *DateTime, format string) string {
 			default:
 				text = format[start : i+1]
 			}
-			if upcase || swap {
+			if upcase && c != 'P' || swap && strings.IndexByte("aAbBh", c) >= 0 {
 				text = strings.ToUpper(text)
 			}
 		}
@@ -510,4 +524,13 @@ func (p *strptimer) result() *DateTime {
 
 func (p *strptimer) at(days int64) *DateTime {
 	return &DateTime{days: days, us: checkClock(int64(p.h), int64(p.m), int64(min(p.sec, 59)), int64(p.us)), tz: p.tz}
+}
+
+// trimZeros takes the leading zeros off digits, for "_" by blanks.
+func trimZeros(s string, pad byte) string {
+	t := strings.TrimLeft(s[:len(s)-1], "0") + s[len(s)-1:]
+	if pad == '_' {
+		t = strings.Repeat(" ", len(s)-len(t)) + t
+	}
+	return t
 }

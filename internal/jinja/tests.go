@@ -25,7 +25,13 @@ func init() {
 	one("number", real(isNumber))
 	one("string", real(func(v Value) bool { _, ok := strOf(v); return ok }))
 	one("mapping", real(func(v Value) bool { _, ok := v.(*Dict); return ok }))
-	one("escaped", func(v Value) bool { _, ok := v.(Markup); return ok })
+	one("escaped", func(v Value) bool {
+		if u, ok := v.(*Undefined); ok {
+			return u.kind == ChainableUndefined
+		}
+		_, ok := v.(Markup)
+		return ok
+	})
 	one("lower", func(v Value) bool { return strMethods["islower"].f(nil, str(v), Bound{}).(bool) })
 	one("upper", func(v Value) bool { return strMethods["isupper"].f(nil, str(v), Bound{}).(bool) })
 	one("iterable", func(v Value) bool {

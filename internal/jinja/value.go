@@ -102,10 +102,10 @@ type Generator struct {
 	kind *Type
 }
 
-// ellipsis is Python's Ellipsis; notImplemented its NotImplemented.
+// singleton is an object of which there is one, such as Ellipsis.
 type singleton struct{ name string }
 
-var notImplemented = &singleton{"NotImplemented"}
+var ellipsis = &singleton{"Ellipsis"}
 
 // NewList makes a list of the items.
 func NewList(items ...Value) *List { return &List{Items: items} }
@@ -183,7 +183,9 @@ func TypeOf(v Value) *Type {
 	case *Type:
 		return typeType
 	case *singleton:
-		return builtin(x.name + "Type")
+		return builtin(strings.ToLower(x.name))
+	case complex128:
+		return builtin("complex")
 	case *Slice:
 		return typeSlice
 	case Object:
@@ -198,6 +200,9 @@ func typeName(v Value) string { return TypeOf(v).Name }
 func objectTypeRepr(v Value) string {
 	if v == nil {
 		return "None"
+	}
+	if v == ellipsis {
+		return "Ellipsis"
 	}
 	return TypeOf(v).QualName() + " object"
 }
@@ -445,14 +450,7 @@ func tryIter(v Value) func() (Value, bool) {
 	case string:
 		return strIter(x)
 	case Markup:
-		it := strIter(string(x))
-		return func() (Value, bool) {
-			c, ok := it()
-			if !ok {
-				return nil, false
-			}
-			return Markup(c.(string)), true
-		}
+		return strIter(string(x))
 	case Bytes:
 		i := 0
 		return func() (Value, bool) {

@@ -3,6 +3,7 @@ package template
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gustflow/gust/internal/jinja"
@@ -11,11 +12,12 @@ import (
 // formatLocale is babel.dates.format_datetime for a date without zone, with a
 // CLDR pattern or one of short, medium, long and full.
 func formatLocale(d *jinja.DateTime, pattern, locale string) (string, error) {
-	lang := strings.ToLower(locale)
-	if i := strings.IndexAny(lang, "_-."); i >= 0 {
-		lang = lang[:i]
-	}
+	lang, _, _ := strings.Cut(strings.ToLower(strings.ReplaceAll(locale, "-", "_")), ".")
 	n, ok := locales[lang]
+	if !ok {
+		base, _, _ := strings.Cut(lang, "_")
+		n, ok = locales[base]
+	}
 	if !ok {
 		return "", jinja.Errorf("UnknownLocaleError", "unknown locale '%s'", locale)
 	}
@@ -103,7 +105,7 @@ func (n localeNames) field(d *jinja.DateTime, c byte, w int) (string, error) {
 		case w == 4:
 			return pick(long, month-1), nil
 		}
-		return firstRune(pick(n.monthsAlone, month-1)), nil
+		return pick(n.monthsNarrow, month-1), nil
 	case 'Q', 'q':
 		q := (month + 2) / 3
 		switch {
@@ -113,15 +115,14 @@ func (n localeNames) field(d *jinja.DateTime, c byte, w int) (string, error) {
 			return fmt.Sprintf("Q%d", q), nil
 		}
 	case 'w':
-		_, wk := t.ISOWeek()
-		return pad(wk, w), nil
+		return pad(n.week(t), w), nil
 	case 'd':
 		return pad(t.Day(), w), nil
 	case 'D':
 		return pad(t.YearDay(), w), nil
 	case 'E', 'e', 'c':
 		if c != 'E' && w < 3 {
-			return pad(wd+1, w), nil
+			return pad((wd-n.firstDay+7)%7+1, w), nil
 		}
 		switch {
 		case w <= 3:
@@ -129,7 +130,7 @@ func (n localeNames) field(d *jinja.DateTime, c byte, w int) (string, error) {
 		case w == 4:
 			return pick(n.days, wd), nil
 		}
-		return firstRune(pick(n.days, wd)), nil
+		return pick(n.daysNarrow, wd), nil
 	case 'a':
 		if t.Hour() < 12 {
 			return n.am, nil
@@ -150,7 +151,10 @@ func (n localeNames) field(d *jinja.DateTime, c byte, w int) (string, error) {
 	case 'S':
 		return fmt.Sprintf("%06d", t.Nanosecond()/1000)[:min(w, 6)], nil
 	case 'z', 'v', 'V':
-		return "UTC", nil
+		if w >= 4 {
+			return n.utcLong, nil
+		}
+		return n.utcShort, nil
 	case 'Z':
 		if w == 4 {
 			return "GMT+00:00", nil
@@ -160,7 +164,30 @@ func (n localeNames) field(d *jinja.DateTime, c byte, w int) (string, error) {
 	return "", jinja.Errorf("KeyError", "Unsupported date/time field '%c'", c)
 }
 
-func firstRune(s string) string {
-	_, n := utf8.DecodeRuneInString(s)
-	return s[:n]
+// week is the week of the year by the locale's rules: its first day, and how
+// many days of a week must lie in the new year.
+func (n localeNames) week(t time.Time) int {
+	num := func(year int, yday int) int {
+		jan1 := (int(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Weekday()) + 6) % 7
+		first := (jan1 - n.firstDay + 7) % 7
+		w := (yday + first - 1) / 7
+		if 7-first >= n.minDays {
+			w++
+		}
+		return w
+	}
+	w := num(t.Year(), t.YearDay())
+	if w == 0 {
+		last := time.Date(t.Year()-1, 12, 31, 0, 0, 0, 0, time.UTC).YearDay()
+		return num(t.Year()-1, last+t.YearDay())
+	}
+	if w > 52 {
+		days := time.Date(t.Year(), 12, 31, 0, 0, 0, 0, time.UTC).YearDay()
+		jan1 := (int(time.Date(t.Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).Weekday()) + 6) % 7
+		first := (jan1 - n.firstDay + 7) % 7
+		if 7-first >= n.minDays && days-t.YearDay() < first {
+			return 1
+		}
+	}
+	return w
 }

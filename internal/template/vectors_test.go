@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"os"
@@ -334,7 +335,7 @@ func TestVectorsTemplates(t *testing.T) {
 		}
 		fail := func(format string, args ...any) {
 			n.failed++
-			t.Errorf(c.ID+" "+c.Context+" "+string(c.Value)+": "+format, args...)
+			t.Errorf("%s %s %s: %s", c.ID, c.Context, c.Value, fmt.Sprintf(format, args...))
 		}
 		vc := contexts[c.Context]
 		if vc == nil {

@@ -32,7 +32,7 @@ func yamlLoad(b jinja.Bound) (jinja.Value, error) {
 	}
 	var n yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
-		return nil, &jinja.Error{Class: "YAMLError", Message: err.Error(), Cause: err}
+		return nil, &jinja.Error{Class: "ParserError", Message: err.Error(), Cause: err}
 	}
 	if len(n.Content) == 0 {
 		return nil, nil
