@@ -340,7 +340,7 @@ func (a *action) clear(chosen []int32, reset bool) {
 // requeue sends a finished run back to the queue.
 func (rs *RunState) requeue(now Micros) {
 	h := &rs.Header
-	h.State = airflow.RunQueued
+	h.State, h.Reason = airflow.RunQueued, ""
 	h.QueuedAt = now.Time()
 	h.StartDate, h.EndDate = time.Time{}, time.Time{}
 	h.ClearNumber++

@@ -17,7 +17,7 @@ import (
 //
 //	header  version, flags of optional dates, dag_id, run_id, run_type, state,
 //	        run_after, optional dates relative to it, hash, version, backfill,
-//	        clear_number, deadlines, gone tasks, recorded lengths, instances
+//	        clear_number, reason, deadlines, gone tasks, recorded lengths, instances
 //	chunk   version, instances, base time, instances in order, branch choices,
 //	        reschedule starts
 //	instance one byte: state (4 bits) and what follows: task and index unless
@@ -73,6 +73,7 @@ func Encode(rs *RunState) []byte {
 	w.int(h.BackfillID)
 	w.int(int64(h.BackfillOrdinal))
 	w.int(int64(h.ClearNumber))
+	w.text(string(h.Reason))
 	w.uint(uint64(len(h.Deadlines)))
 	for _, d := range h.Deadlines {
 		w.int(int64(d.Index))
@@ -388,6 +389,7 @@ func (rs *RunState) decodeHeader(r *reader) (instances int) {
 	h.BackfillID = r.int()
 	h.BackfillOrdinal = int(r.int())
 	h.ClearNumber = int(r.int())
+	h.Reason = Code(r.text())
 	for range r.count("the number of deadlines") {
 		i := int(r.int())
 		h.Deadlines = append(h.Deadlines, Deadline{Index: i, At: at()})

@@ -22,7 +22,7 @@ func sampleRun(t testing.TB) (*Graph, *RunState) {
 	ld := vecEpoch.Add(123456 * time.Microsecond)
 	rs := NewRun(g, Header{
 		DagID: "d", RunID: "scheduled__x", RunType: airflow.RunTypeScheduled, State: airflow.RunQueued, LogicalDate: &ld, RunAfter: vecEpoch,
-		QueuedAt: vecEpoch.Add(time.Second), DagHash: "abc", DagVersion: 3, BackfillID: 9, BackfillOrdinal: 4, ClearNumber: 2,
+		QueuedAt: vecEpoch.Add(time.Second), DagHash: "abc", DagVersion: 3, BackfillID: 9, BackfillOrdinal: 4, ClearNumber: 2, Reason: CodeMarked,
 		Deadlines: []Deadline{{Index: 1, At: vecEpoch.Add(time.Hour)}},
 	})
 	now := vecEpoch.Add(time.Minute)

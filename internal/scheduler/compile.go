@@ -35,6 +35,7 @@ type compiler struct {
 	g        *Graph
 	problems []airflow.Problem
 	topo     []int32 // upstream first
+	setups   bool    // some task is a setup
 	up, down []bits  // transitive relatives by task
 }
 
@@ -50,6 +51,7 @@ func (c *compiler) nodes() {
 		}
 		g.byID[t.TaskID] = int32(i)
 		g.Tasks = append(g.Tasks, Node{Task: t, ID: t.TaskID})
+		c.setups = c.setups || t.IsSetup
 	}
 }
 
@@ -305,7 +307,9 @@ func (c *compiler) finish() {
 				n.SkipParents = append(n.SkipParents, u)
 			}
 		}
-		if t.IsTeardown {
+		if !c.setups {
+			// Nothing to look for, in what may be a DAG of thousands of tasks.
+		} else if t.IsTeardown {
 			n.Scope = c.scope(me)
 		} else {
 			n.Setups = c.indirectSetups(me)

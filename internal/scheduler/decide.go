@@ -222,7 +222,7 @@ func (rs *RunState) timeOutRun(g *Graph, d *Decision, now Micros) {
 		t.End = now
 		rs.set(g, pos, airflow.TISkipped, CodeTimedOut)
 	}
-	rs.endRun(airflow.RunFailed, now)
+	rs.endRun(airflow.RunFailed, CodeTimedOut, now)
 	d.Run, d.RunReason = airflow.RunFailed, CodeTimedOut
 	d.Effects = append(d.Effects, g.endEffects(airflow.RunFailed, CodeTimedOut)...)
 	d.Wake = rs.deadlineWake()

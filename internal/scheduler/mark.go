@@ -145,7 +145,7 @@ func MarkRun(g *Graph, rs *RunState, to airflow.DagRunState, now time.Time) (Act
 		a.mark(pos, state)
 	}
 	if !teardown {
-		rs.endRun(to, a.now)
+		rs.endRun(to, CodeMarked, a.now)
 	}
 	return a.done(), nil
 }

@@ -370,13 +370,13 @@ func (p *pass) leafStates() (failed, good bool) {
 func (p *pass) finish(res *PassResult, s airflow.DagRunState, why Code) {
 	res.Run = s
 	res.Reason = why
-	p.rs.endRun(s, p.now)
+	p.rs.endRun(s, why, p.now)
 	p.effects = append(p.effects, p.g.endEffects(s, why)...)
 }
 
 // endRun closes a run.
-func (rs *RunState) endRun(s airflow.DagRunState, now Micros) {
-	rs.Header.State = s
+func (rs *RunState) endRun(s airflow.DagRunState, why Code, now Micros) {
+	rs.Header.State, rs.Header.Reason = s, why
 	rs.Header.EndDate = now.Time()
 	if s == airflow.RunSuccess {
 		rs.Header.Deadlines = nil // a deadline is only dropped by success

@@ -88,7 +88,8 @@ type ReportLimits struct {
 
 // ReportResult is what a report did.
 type ReportResult struct {
-	// Refused is "" if the report was taken; otherwise nothing was changed.
+	// Refused is "" if the report was taken; otherwise nothing was changed, except
+	// that a queued instance of a finished run becomes none (see Transitions).
 	Refused     Refusal
 	State       airflow.TIState // of the instance afterwards
 	Message     string          // why a success became a failure, or what was refused
@@ -132,10 +133,12 @@ func Apply(g *Graph, rs *RunState, r Report, lim ReportLimits, now time.Time) (r
 	before := rs.run.log
 	rs.run.log = &res.Transitions
 	defer func() { rs.run.log = before }()
-	if no := a.apply(); no.Refused != "" {
-		return no
-	}
+	no := a.apply()
 	res.State = rs.ti(pos).State
+	if no.Refused != "" {
+		res.Refused, res.Message = no.Refused, no.Message
+		return res
+	}
 	res.Message = a.message
 	res.Effects = a.effects
 	return res

@@ -572,6 +572,17 @@ func TestStartFromTrigger(t *testing.T) {
 	}
 }
 
+func TestClaimAfterTheRunEnded(t *testing.T) {
+	w := newWorld(t, dagOf(task("a"))).decide()
+	w.dispatch("a")
+	w.rs.endRun(airflow.RunFailed, CodeMarked, At(w.now))
+	r := w.report("a", Report{Kind: ReportRunning})
+	if r.Refused != RefusedState || r.State != airflow.TINone || len(r.Transitions) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	w.is("a:none")
+}
+
 func TestUnknownFollowFailsTheBranch(t *testing.T) {
 	a := task("a", "b")
 	a.CanSkipDownstream = true

@@ -26,6 +26,9 @@ type Header struct {
 	BackfillID      int64
 	BackfillOrdinal int
 	ClearNumber     int
+	// Reason is why the run ended: success, task_failure, all_tasks_deadlocked,
+	// timed_out, or marked; "" while it has not.
+	Reason Code
 	// Deadlines are what is left of the run's deadline alerts, soonest first.
 	Deadlines []Deadline
 }
