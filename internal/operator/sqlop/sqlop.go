@@ -269,12 +269,7 @@ func cell(c any, typ string) (jinja.Value, error) {
 func textCell(s, typ string, raw bool) (jinja.Value, error) {
 	switch {
 	case strings.HasPrefix(typ, "NUMERIC"), strings.HasPrefix(typ, "DECIMAL"):
-		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
-			return i, nil
-		}
-		if f, err := strconv.ParseFloat(s, 64); err == nil {
-			return f, nil
-		}
+		return serde.Decimal(s), nil
 	case raw && (strings.HasSuffix(typ, "INT") || typ == "YEAR" || strings.HasPrefix(typ, "UNSIGNED")):
 		if v, err := jinja.FromGo(json.Number(s)); err == nil {
 			return v, nil

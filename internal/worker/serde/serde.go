@@ -87,6 +87,21 @@ func (o *Object) Attr(name string) (jinja.Value, bool, error) {
 	return v, ok, nil
 }
 
+// Decimal is a decimal.Decimal by its text; XComs carry it as a number.
+type Decimal string
+
+// PyType implements jinja.Object.
+func (d Decimal) PyType() *jinja.Type { return &jinja.Type{Module: "decimal", Name: "Decimal"} }
+
+// Attr implements jinja.Object.
+func (d Decimal) Attr(string) (jinja.Value, bool, error) { return nil, false, nil }
+
+// PyStr implements jinja.Strer.
+func (d Decimal) PyStr() string { return string(d) }
+
+// PyRepr implements jinja.Reprer.
+func (d Decimal) PyRepr() string { return "Decimal('" + string(d) + "')" }
+
 // XComArg is an argument that is another task's XCom; the worker resolves it
 // before templates are rendered.
 type XComArg struct{ Ref *airflow.XComRef }
@@ -452,6 +467,18 @@ func appendXCom(b []byte, v jinja.Value, depth int) ([]byte, error) {
 			b = append(b, `,"tz":`...)
 			b = appendZone(b, x)
 			b = append(b, '}')
+		})
+	case Decimal:
+		return wrapped("decimal.Decimal", 1, func() {
+			f, perr := strconv.ParseFloat(string(x), 64)
+			switch {
+			case perr != nil || math.IsNaN(f) || math.IsInf(f, 0):
+				err = fmt.Errorf("Decimal %q cannot be stored as an XCom", string(x))
+			case strings.ContainsAny(string(x), ".eE"):
+				b = append(b, jinja.ReprFloat(f)...)
+			default:
+				b = append(b, x...)
+			}
 		})
 	case *jinja.Date:
 		return wrapped("datetime.date", 2, func() { b = appendString(b, x.ISO()) })

@@ -1,0 +1,4 @@
+package sqlop
+
+// Split is splitSQL, for the tests.
+var Split = splitSQL
