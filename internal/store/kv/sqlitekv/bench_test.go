@@ -3,6 +3,7 @@ package sqlitekv
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -190,7 +191,15 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		}
 	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	fi, err := os.Stat(s.path)
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.ResetTimer()
+	b.ReportMetric(float64(fi.Size())/1e6, "MB")
 	for range b.N {
 		t, err := Open(s.path, Options{})
 		if err != nil {
