@@ -44,9 +44,8 @@ func summary(e taskrunner.CallbackEvent) string {
 // command runs a shell command; it finds the facts in its environment.
 func (r *Runner) command(ctx context.Context, e taskrunner.CallbackEvent, a *taskrunner.Args, key string) error {
 	cmd := a.String("command", a.String("bash_command", ""))
-	env := append([]string{}, r.o.Environ...)
-	env = append(env, "AIRFLOW_CTX_DAG_ID="+string(e.Context.DAG.DagID), "AIRFLOW_CTX_DAG_RUN_ID="+string(e.Context.Run.RunID),
-		"GUST_CALLBACK="+e.Name, "GUST_STATE="+e.State, "GUST_REASON="+e.Reason, "GUST_IDEMPOTENCY_KEY="+key)
+	env := append(r.environ(key), "AIRFLOW_CTX_DAG_ID="+string(e.Context.DAG.DagID), "AIRFLOW_CTX_DAG_RUN_ID="+string(e.Context.Run.RunID),
+		"GUST_CALLBACK="+e.Name, "GUST_STATE="+e.State, "GUST_REASON="+e.Reason)
 	if t := e.Context.Task; t != nil {
 		env = append(env, "AIRFLOW_CTX_TASK_ID="+string(t.TaskID), "AIRFLOW_CTX_TRY_NUMBER="+strconv.Itoa(e.Context.TryNumber), "GUST_MAP_INDEX="+strconv.Itoa(e.MapIndex))
 	}

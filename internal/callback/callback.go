@@ -13,6 +13,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
 	"github.com/gustflow/gust/internal/worker"
+	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/serde"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -25,6 +26,8 @@ type Options struct {
 	Python *pyproc.Host
 	// Environ is the environment of commands and Python callbacks.
 	Environ []string
+	// Installation marks child processes; see package proc. Default "gust".
+	Installation string
 	// SysPath and OwnAirflow are as in taskrunner.Options.
 	SysPath    []string
 	OwnAirflow bool
@@ -62,6 +65,9 @@ func New(o Options) *Runner {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Installation == "" {
+		o.Installation = "gust"
 	}
 	return &Runner{o: o, seen: map[string]time.Time{}}
 }
@@ -287,7 +293,7 @@ func (r *Runner) python(ctx context.Context, e taskrunner.CallbackEvent, c *serd
 	}
 	res, err := r.o.Python.Run(ctx, pyproc.Run{
 		Job: job, Server: &server{r, e}, Trust: trust, Grace: 5 * time.Second,
-		Env: append(append([]string{}, r.o.Environ...), "GUST_IDEMPOTENCY_KEY="+key),
+		Env: r.environ(key),
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c, err)
@@ -300,6 +306,11 @@ func (r *Runner) python(ctx context.Context, e taskrunner.CallbackEvent, c *serd
 		return fmt.Errorf("%s: %s", c, text)
 	}
 	return nil
+}
+
+// environ is the environment of a callback's process, with its markers.
+func (r *Runner) environ(key string) []string {
+	return append(append([]string{}, r.o.Environ...), proc.EnvInstallation+"="+r.o.Installation, proc.EnvDispatch+"="+key, "GUST_IDEMPOTENCY_KEY="+key)
 }
 
 // server answers a callback's Python code: it may read and log.
