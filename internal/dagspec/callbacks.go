@@ -85,7 +85,8 @@ func (d *dagBuild) callback(v value, name string) (value, error) {
 // isNotifier reports whether the class has, or inherits, a notify method.
 func (d *dagBuild) isNotifier(c *callable) bool {
 	if c.sym == nil || c.sym.Kind != PyClass {
-		return strings.HasPrefix(c.module, "airflow.providers.") && strings.HasSuffix(c.attr, "Notifier")
+		return strings.HasPrefix(c.module, "airflow.providers.") && (strings.HasSuffix(c.attr, "Notifier") ||
+			strings.Contains(c.module, ".notifications.") && strings.HasPrefix(c.attr, "send_"))
 	}
 	return d.hasMethod(c.sym, "notify", 0)
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+
+	"github.com/gustflow/gust/internal/operatorspec"
 )
 
 // ErrNoPython is returned by a Python that has no interpreter: callables are
@@ -107,6 +109,9 @@ func (l *loader) importPath(path string) (*callable, error) {
 		return nil, pyErr("ImportError", "%s doesn't look like a module path", path).hint("expected module.name")
 	}
 	c := &callable{module: module, attr: name}
+	if strings.HasPrefix(path, "airflow.") {
+		return c, l.airflowName(c)
+	}
 	if l.py == nil {
 		l.noPython(path)
 		return c, nil
@@ -136,6 +141,25 @@ func (l *loader) importPath(path string) (*callable, error) {
 	}
 	l.settle(c, m, sym)
 	return c, nil
+}
+
+// airflowName checks a function or class of Airflow itself, whose sources need
+// not be installed where DAG files are parsed.
+func (l *loader) airflowName(c *callable) error {
+	c.class = c.attr != "" && c.attr[0] >= 'A' && c.attr[0] <= 'Z'
+	switch {
+	case operatorspec.KnownModule(c.module):
+		return nil
+	case unknownProvider(c.module):
+	default:
+		for _, known := range []string{"airflow.sdk.", "airflow.timetables.", "airflow.operators.", "airflow.sensors.", "airflow.decorators.", "airflow.providers."} {
+			if strings.HasPrefix(c.module+".", known) {
+				return noModule(c.module)
+			}
+		}
+	}
+	l.warn("", "", pos{}, "%s is looked up when its task runs, not at load", c.name())
+	return nil
 }
 
 // importFile is dag-factory's get_python_callable(name, file).
