@@ -29,8 +29,8 @@ type taskState struct {
 	// mapped are positions by map index, -1 = no instance; present counts the others.
 	mapped  []int32
 	present int32
-	// class sums up how the instances of an expanded task stood when they were
-	// last marked, 0 = unknown; see RunState.classOf.
+	// class is what the task meant to those that depend on it as a whole when they
+	// were last marked, 0 = unknown; see classOf.
 	class uint32
 }
 
@@ -235,82 +235,79 @@ func (rs *RunState) markDependents(g *Graph, pos int32) {
 		return
 	}
 	n := &g.Tasks[t.Task]
+	ts := &rs.tasks[t.Task]
+	class := ts.classOf()
+	same := class != 0 && class == ts.class
+	ts.class = class
 	for _, d := range n.Downstream {
-		rs.markIn(g, t, d)
+		rs.markIn(g, t, d, same)
 	}
 	for _, d := range n.SetupOf {
-		rs.markIn(g, t, d)
+		rs.markIn(g, t, d, same)
 	}
 	// What expands over this task looks at its unexpanded instance, or at the
 	// whole once nothing of it is unfinished.
-	if len(n.ExpandedBy) > 0 && (t.MapIndex < 0 || rs.tasks[t.Task].unfinished() == 0) {
+	if len(n.ExpandedBy) > 0 && (t.MapIndex < 0 || ts.unfinished() == 0) {
 		for _, d := range n.ExpandedBy {
 			rs.markTask(d)
 		}
 	}
 }
 
-// markIn marks the instances of a task that may depend on one instance above it.
-func (rs *RunState) markIn(g *Graph, t *TI, down int32) {
-	ts := &rs.tasks[down]
-	n := &g.Tasks[down]
-	if t.MapIndex >= 0 && len(n.MappedGroups) > 0 && !n.Mapped && len(n.MappedGroups) == 1 &&
-		!g.Tasks[t.Task].Mapped && len(g.Tasks[t.Task].MappedGroups) == 1 && g.Tasks[t.Task].MappedGroups[0] == n.MappedGroups[0] {
-		// Both are plain members of the same mapped group: index by index.
-		if p := ts.at(int(t.MapIndex)); p >= 0 {
-			rs.markPos(p)
+// classOf sums up what the instances of a task mean to a rule that looks at all
+// of them: which finished states there are, and whether all are finished. No
+// rule asks for more, as long as none is removed; then it is 0.
+func (t *taskState) classOf() uint32 {
+	if t.snap[airflow.TIRemoved] > 0 {
+		return 0
+	}
+	class, finished := uint32(1), int32(0)
+	for i, s := range [...]airflow.TIState{airflow.TISuccess, airflow.TISkipped, airflow.TIFailed, airflow.TIUpstreamFailed} {
+		if t.snap[s] > 0 {
+			class |= 2 << i
 		}
-		if ts.unexpanded >= 0 {
-			rs.markPos(ts.unexpanded)
+		finished += t.snap[s]
+	}
+	if finished == t.total {
+		class |= 32
+	}
+	return class
+}
+
+// markIn marks the instances of a task that may depend on one instance above it.
+// same says that the task above, seen as a whole, still means what it meant when
+// its dependents were last marked.
+func (rs *RunState) markIn(g *Graph, t *TI, down int32, same bool) {
+	common := g.commonMappedGroup(down, t.Task)
+	if common < 0 {
+		if !same || contains(g.Tasks[down].SkipParents, t.Task) {
+			rs.markTask(down)
 		}
 		return
 	}
-	if ts.present > 1 && len(n.MappedGroups) == 0 {
-		// All instances look at the same counts: unless those lead elsewhere,
-		// none of them is judged differently.
-		c := rs.classOf(g, down)
-		if c != 0 && c == ts.class {
+	// Both are in a mapped group: find the instances that look at this index, the
+	// inverse of RunState.relevantOf.
+	ts := &rs.tasks[down]
+	count, ok := rs.mappedCount(g, down)
+	groups, known := rs.groupCount(g, common)
+	if t.MapIndex < 0 || !ok || !known || count == 0 || groups == 0 || int(ts.present) != len(ts.mapped) || len(ts.mapped) != count {
+		rs.markTask(down)
+		return
+	}
+	further := count / groups
+	at := int(t.MapIndex)
+	if g.furtherMappedInside(t.Task, common) {
+		if further == 0 {
 			return
 		}
-		ts.class = c
+		at /= further
 	}
-	rs.markTask(down)
-}
-
-// classOf sums up what the counts of its upstreams mean for every instance of an
-// expanded task outside mapped groups; 0 if its instances may differ.
-func (rs *RunState) classOf(g *Graph, task int32) uint32 {
-	n := &g.Tasks[task]
-	if len(n.SkipParents) > 0 {
-		return 0 // each looks up its own parent's choice
+	for i := at * further; i < min((at+1)*further, count); i++ {
+		rs.markPos(ts.mapped[i])
 	}
-	p := pass{g: g, rs: rs}
-	t := TI{Task: task, MapIndex: airflow.Unmapped}
-	c := p.counts(&t, n.Upstream, n.simpleUpstream)
-	v := EvaluateRule(n.Task.TriggerRule, c, airflow.Unmapped)
-	class := 1 | uint32(v.Set)<<1
-	flag := func(bit int, set bool) {
-		if set {
-			class |= 1 << bit
-		}
+	if ts.unexpanded >= 0 {
+		rs.markPos(ts.unexpanded)
 	}
-	flag(8, v.Met)
-	removed := c.Removed
-	if len(n.Setups) > 0 {
-		c := p.counts(&t, n.Setups, n.simpleSetups)
-		flag(9, c.Failed+c.UpstreamFailed > 0)
-		flag(10, c.Skipped > 0)
-		flag(11, c.Upstream-c.Success-c.Removed > 0)
-		removed += c.Removed
-	}
-	if len(n.Scope) > 0 {
-		c := p.counts(&t, n.Scope, n.simpleSetups)
-		flag(12, c.Done() < c.Upstream)
-	}
-	if removed > 0 {
-		return 0 // what is removed depends on the map index
-	}
-	return class
 }
 
 func (rs *RunState) markPos(pos int32) {
