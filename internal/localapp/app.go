@@ -21,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/executor"
 	"github.com/gustflow/gust/internal/secrets"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/store/kv/sqlitekv"
 	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -56,6 +57,8 @@ type Options struct {
 	Callbacks       func(*App) taskrunner.Callbacks
 	EngineCallbacks func(*App) engine.Callbacks
 	Log             *slog.Logger
+	// WrapDriver puts something around the store's driver (a meter, faults); may be nil.
+	WrapDriver func(kv.Driver) kv.Driver
 }
 
 // App is an opened home.
@@ -116,7 +119,11 @@ func (a *App) wire(passive bool) error {
 	if a.driver, err = sqlitekv.Open(a.Home.Database(), sqlitekv.Options{}); err != nil {
 		return err
 	}
-	a.Store = store.New(a.driver, a.Keys)
+	var d kv.Driver = a.driver
+	if a.Options.WrapDriver != nil {
+		d = a.Options.WrapDriver(d)
+	}
+	a.Store = store.New(d, a.Keys)
 	blobs, err := fileblob.Open(a.Home.path("blobs"), fileblob.Options{})
 	if err != nil {
 		return err

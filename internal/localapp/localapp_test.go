@@ -79,7 +79,9 @@ func waitRun(t *testing.T, s *store.Store, k store.RunKey) airflow.DagRun {
 	return airflow.DagRun{}
 }
 
-func write(t *testing.T, dir, name, content string) {
+func write(t *testing.T, dir, name, content string) { t.Helper(); writeFile(t, dir, name, content) }
+
+func writeFile(t testing.TB, dir, name, content string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 		t.Fatal(err)

@@ -39,6 +39,8 @@ type ServeOptions struct {
 	Scanned func(dagprocessor.Summary)
 	// Progress is told of long scans.
 	Progress func(dagprocessor.Progress)
+	// Opened is given the app before the server starts; for benchmarks.
+	Opened func(*App)
 }
 
 // Serve runs the server of a home until ctx ends: scheduler, executor, DAG
@@ -54,6 +56,9 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 		return fmt.Errorf("default pool: %w", err)
 	}
 	a.startWorker()
+	if so.Opened != nil {
+		so.Opened(a)
+	}
 	if err := a.recover(ctx); err != nil {
 		return err
 	}
