@@ -75,11 +75,27 @@ func (d *dagBuild) callback(v value, name string) (value, error) {
 			if err := d.checkInit(c, nil, kw); err != nil {
 				return nil, err
 			}
-			return newInstance(&class{path}, nil, kw), nil
+			return newInstance(&class{notifierClass(path)}, nil, kw), nil
 		}
 		return &partial{c, kw}, nil
 	}
 	return nil, invalid()
+}
+
+// notifierClass resolves the function-like names of providers' notifiers:
+// send_slack_notification is SlackNotifier.
+func notifierClass(path string) string {
+	words, ok := strings.CutPrefix(attrPart(path), "send_")
+	if !ok || !strings.HasPrefix(path, "airflow.providers.") {
+		return path
+	}
+	var b strings.Builder
+	for _, w := range strings.Split(strings.TrimSuffix(words, "_notification"), "_") {
+		if w != "" {
+			b.WriteString(strings.ToUpper(w[:1]) + w[1:])
+		}
+	}
+	return modulePart(path) + "." + b.String() + "Notifier"
 }
 
 // isNotifier reports whether the class has, or inherits, a notify method.

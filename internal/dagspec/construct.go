@@ -124,6 +124,9 @@ func init() {
 	reg(makeTimedelta, "pendulum.duration", "pendulum.Duration")
 	reg(makeZone, "pendulum.timezone", "zoneinfo.ZoneInfo", "pendulum.Timezone", "pendulum.tz.timezone.Timezone")
 	reg(makeRelativedelta, "dateutil.relativedelta.relativedelta")
+	for i, n := range weekdayShort {
+		reg(makeWeekday(i), "dateutil.relativedelta."+n)
+	}
 	asset := func(c *class, group string) maker {
 		return func(l *loader, args []value, kw *dict) (value, error) { return l.newAsset(c, group, args, kw) }
 	}

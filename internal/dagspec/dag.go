@@ -524,12 +524,12 @@ func (d *dagBuild) documentation() {
 			return
 		}
 		v, err := fromJSON(res.Value)
-		if err != nil || res.Class != "" {
-			d.fail(pyErr("TypeError", "can only concatenate str (not \"%s\") to str", attrPart(res.Class)).hint("%s must return text", fn.name()), "doc_md_python_callable_name")
-			return
-		}
-		if _, ok := v.(string); v != nil && !ok {
-			d.fail(pyErr("TypeError", "unsupported operand type(s) for +=: '%s' and 'str'", typeName(v)).hint("%s must return text", fn.name()), "doc_md_python_callable_name")
+		if _, ok := v.(string); err != nil || res.Class != "" || v != nil && !ok {
+			what := typeName(v)
+			if res.Class != "" {
+				what = attrPart(res.Class)
+			}
+			d.fail(pyErr("AttributeError", "'%s' object has no attribute 'endswith'", what).hint("%s must return text", fn.name()), "doc_md_python_callable_name")
 			return
 		}
 		d.docMD = v

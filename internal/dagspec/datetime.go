@@ -207,6 +207,21 @@ func floatDelta(s float64) (*timedelta, error) {
 	return newTimedelta(0, int64(whole), int64(math.RoundToEven(frac*1e6)))
 }
 
+// weekday is a dateutil weekday such as TU or FR(2); 0 is Monday.
+type weekday struct {
+	day int64
+	n   value // int64 or nil
+}
+
+var weekdayShort = []string{"MO", "TU", "WE", "TH", "FR", "SA", "SU"}
+
+func (w *weekday) repr() string {
+	if n, ok := w.n.(int64); ok && n != 0 {
+		return fmt.Sprintf("%s(%+d)", weekdayShort[w.day], n)
+	}
+	return weekdayShort[w.day]
+}
+
 // relativedelta is a dateutil.relativedelta.relativedelta.
 type relativedelta struct {
 	years, months, days, leapdays, hours, minutes, seconds, microseconds int64

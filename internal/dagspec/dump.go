@@ -174,6 +174,12 @@ func (r *representer) fill(n *yamlNode, v value) {
 			as = append(as, attr{name, v.abs[i]})
 		}
 		r.attrs(n, "dateutil.relativedelta.relativedelta", append(as, attr{"weekday", v.weekday}, attr{"_has_time", v.hasTime()}))
+	case *weekday:
+		state := &dict{}
+		state.put("weekday", v.day)
+		state.put("n", v.n)
+		n.kind, n.tag = mapNode, "!!python/object/new:dateutil._common.weekday"
+		n.items = []*yamlNode{r.node("state"), r.node(&tuple{[]value{nil, state}})}
 	case *object:
 		r.attrs(n, v.class.path, v.attrs)
 	case *callable:

@@ -130,6 +130,8 @@ func tagged(v any) any {
 		case "xcomref":
 			x := body.(map[string]any)
 			return map[string]any{"$xcomarg": map[string]any{"type": "PlainXComArg", "task_id": x["task_id"], "key": x["key"]}}
+		case "task":
+			return map[string]any{"$task": body}
 		case "class":
 			return map[string]any{"$class": callablePath(body)}
 		case "bytes":
@@ -336,8 +338,17 @@ func describeTimetable(class string, v map[string]any) (summary, description any
 		case map[string]any:
 			kw := &dict{}
 			for _, k := range sortedNamesAny(x) {
-				n := int64(x[k].(float64))
-				kw.put(k, n)
+				if l, ok := x[k].([]any); ok {
+					wd := &weekday{day: int64(l[0].(float64))}
+					if len(l) > 1 {
+						if n, ok := l[1].(float64); ok {
+							wd.n = int64(n)
+						}
+					}
+					kw.put(k, wd)
+					continue
+				}
+				kw.put(k, int64(x[k].(float64)))
 			}
 			r, err := makeRelativedelta(nil, nil, kw)
 			if err != nil {
@@ -590,6 +601,9 @@ func (f *factsMaker) task(t *airflow.Task) map[string]any {
 		"on_failure_fail_dagrun": t.OnFailureFailDagrun, "task_group": groupID, "upstream_task_ids": ids(t.Upstream), "downstream_task_ids": ids(t.Downstream),
 		"template_fields": ids(t.TemplateFields), "template_ext": ext, "inlets": orList(rawOr(t, "inlets", nil)), "outlets": orList(rawOr(t, "outlets", nil)),
 		"executor": text(t.Executor), "do_xcom_push": t.DoXComPush, "effective_priority_weight": f.weight(t),
+	}
+	if t.IsMapped && out["retry_exponential_backoff"] == true {
+		out["retry_exponential_backoff"] = 2.0 // a mapped task answers the factor
 	}
 	docs := map[string]any{}
 	for _, k := range docNames {

@@ -278,6 +278,8 @@ func (w *jsonWriter) free(v value) {
 		w.tag("xcomref", func() {
 			w.obj(func(m *members) { m.str("task_id", v.task.id); m.str("key", v.key) })
 		})
+	case *operatorArg:
+		w.tag("task", func() { w.str(v.task.id) })
 	case *callable:
 		typ := "callable"
 		if v.class {
@@ -441,8 +443,12 @@ func (w *jsonWriter) relativedelta(r *relativedelta) {
 				m.key(relativeAbs[i]).plain(v)
 			}
 		}
-		if r.weekday != nil {
-			m.key("weekday").plain(r.weekday)
+		if wd, ok := r.weekday.(*weekday); ok {
+			l := newList(wd.day)
+			if wd.n != nil {
+				l.items = append(l.items, item{val: wd.n})
+			}
+			m.key("weekday").plain(l)
 		}
 	})
 }

@@ -211,7 +211,17 @@ func makeRelativedelta(_ *loader, args []value, kw *dict) (value, error) {
 			return nil, pyErr("TypeError", "relativedelta.__init__() got an unexpected keyword argument '%s'", name).hint("%s", expectedNames(name, known)).in(name, e.kpos)
 		}
 		if name == "weekday" {
-			r.weekday = e.val
+			switch w := e.val.(type) {
+			case nil, *weekday:
+				r.weekday = w
+			case int64:
+				if w < -7 || w > 6 {
+					return nil, pyErr("IndexError", "tuple index out of range").hint("weekday expects 0 (Monday) to 6").in(name, e.vpos)
+				}
+				r.weekday = &weekday{day: (w + 7) % 7}
+			default:
+				return nil, pyErr("TypeError", "weekday expects a number or a dateutil weekday, got %s", typeName(e.val)).in(name, e.vpos)
+			}
 			continue
 		}
 		f, ok := number(e.val)
@@ -239,6 +249,22 @@ func makeRelativedelta(_ *loader, args []value, kw *dict) (value, error) {
 	}
 	r.fix()
 	return r, nil
+}
+
+// makeWeekday is dateutil.relativedelta.FR(2).
+func makeWeekday(day int) maker {
+	return func(_ *loader, args []value, kw *dict) (value, error) {
+		w := &weekday{day: int64(day)}
+		if len(args) > 0 {
+			w.n = args[0]
+		} else if n, ok := kw.lookup("n"); ok {
+			w.n = n
+		}
+		if n, ok := w.n.(int64); w.n != nil && (!ok || n == 0) {
+			return nil, pyErr("ValueError", "Can't create weekday with n==0")
+		}
+		return w, nil
+	}
 }
 
 func makeWatcher(l *loader, args []value, kw *dict) (value, error) {

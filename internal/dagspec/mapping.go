@@ -280,6 +280,12 @@ func (t *task) xcomRef(v value) (value, error) {
 		return nil, pyErr("KeyError", "'%s'", m[1]).hint("no earlier task of that name; list it in dependencies so that it is made first")
 	}
 	key := m[3]
+	if t.d.opt.Strict && !src.decorated {
+		if key != "" {
+			return nil, pyErr("TypeError", "'%s' object is not subscriptable", src.class.Type())
+		}
+		return &operatorArg{src}, nil
+	}
 	if key == "" {
 		key = "return_value"
 	}
@@ -436,8 +442,7 @@ func (t *task) mapDecorated(expand, partial *dict) {
 			}
 		}
 		if partial.entry(pyStr(e.key)) != nil {
-			t.d.report(pyErr("TypeError", "mapping already partial argument: %s", pyStr(e.key)), t.field+".expand."+pyStr(e.key), e.kpos)
-			return
+			t.d.warn("", t.field+".expand."+pyStr(e.key), e.kpos, "%s stands in partial as well: the mapped values win", pyStr(e.key))
 		}
 	}
 	if s := t.callable.sym; s != nil && !s.KwArgs {

@@ -104,6 +104,10 @@ type partial struct {
 	kw *dict
 }
 
+// operatorArg is a classic operator passed where its output was meant: what
+// dag-factory makes of "+task" when task is no TaskFlow task.
+type operatorArg struct{ task *task }
+
 // xcomArg is a task's output: PlainXComArg.
 type xcomArg struct {
 	task *task

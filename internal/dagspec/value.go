@@ -305,6 +305,8 @@ func typeName(v value) string {
 		return v.class.name()
 	case *xcomArg:
 		return "PlainXComArg"
+	case *operatorArg:
+		return v.task.class.Type()
 	}
 	return "object"
 }
@@ -417,6 +419,8 @@ func writeRepr(b *strings.Builder, v value, depth int) {
 	case *timedelta:
 		b.WriteString(v.repr())
 	case *relativedelta:
+		b.WriteString(v.repr())
+	case *weekday:
 		b.WriteString(v.repr())
 	case *object:
 		b.WriteString(v.repr())
