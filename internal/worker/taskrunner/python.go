@@ -268,7 +268,7 @@ func Lookup(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fun
 		return absent(v, err)
 	case "get_connection":
 		c, err := r.GetConnection(ctx, connID)
-		secret(c.Password)
+		ConnectionSecrets(c, secret)
 		return absent(c, err)
 	case "previous_dag_run":
 		return absent(r.PreviousDagRun(ctx, run, airflow.DagRunState(state)))

@@ -116,8 +116,28 @@ func (t *Task) Connection(ctx context.Context, id string) (airflow.Connection, e
 	if err != nil {
 		return c, fmt.Errorf("connection %q: %w", id, err)
 	}
-	t.AddSecret(c.Password)
+	ConnectionSecrets(c, t.AddSecret)
 	return c, nil
+}
+
+// ConnectionSecrets calls secret with what must not be shown of a connection:
+// its password and the values of sensitive keys of its extra.
+func ConnectionSecrets(c airflow.Connection, secret func(string)) {
+	if c.Password != "" {
+		secret(c.Password)
+	}
+	if c.Extra == "" {
+		return
+	}
+	var extra map[string]any
+	if json.Unmarshal([]byte(c.Extra), &extra) != nil {
+		return // no object: nothing in it has a name
+	}
+	for k, v := range extra {
+		if s, ok := v.(string); ok && s != "" && SensitiveName(k) {
+			secret(s)
+		}
+	}
 }
 
 // ContextVars are Airflow's AIRFLOW_CTX_… environment variables.

@@ -199,7 +199,7 @@ func lookups(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fu
 			if err != nil {
 				return nil, err
 			}
-			secret(c.Password)
+			ConnectionSecrets(c, secret)
 			return templateConnection(c), nil
 		},
 		XComAll: func(q template.XComQuery) ([]jinja.Value, bool, error) {

@@ -168,36 +168,46 @@ func (w *Worker) Run(ctx context.Context, d worker.Dispatch) error {
 		w.mu.Unlock()
 	}()
 
-	sink, err := w.o.OpenLog(d, tc)
-	if err != nil {
+	sink, logErr := w.o.OpenLog(d, tc)
+	if logErr != nil {
 		// The task must not vanish because its log cannot be written.
-		sink = discard{}
-		defer func() { err = errors.Join(err, fmt.Errorf("open the log of %s: %w", d, err)) }()
+		sink, logErr = discard{}, fmt.Errorf("open the log of %s: %w", d, logErr)
 	}
 	t := w.newTask(d, tc, sink)
 	beats := w.startHeartbeats(runCtx, cancel, t)
 	r, taskErr := w.execute(runCtx, t)
+	detached := context.WithoutCancel(ctx) // a shutdown must not lose the report
+	if !errors.Is(context.Cause(runCtx), airflow.ErrSuperseded) {
+		w.runCallbacks(detached, t, r, taskErr) // the lease is kept meanwhile
+	}
 	beats()
-
-	// Shutdown of this worker is a failure of the task; supersession is not.
-	cause := context.Cause(runCtx)
-	if errors.Is(cause, airflow.ErrSuperseded) {
-		t.Log.Warn("The task was stopped: " + causeText(cause))
-		closeErr := sink.Close()
-		if y, ok := w.o.Backend.(yielder); ok {
-			if err := w.retry(context.WithoutCancel(ctx), func(c context.Context) error { return y.Yield(c, d, w.o.Identity) }); err != nil {
-				return errors.Join(cause, err, closeErr)
-			}
+	closeLog := func() {
+		if err := sink.Close(); err != nil {
+			logErr = errors.Join(logErr, fmt.Errorf("close the log of %s: %w", d, err))
 		}
-		return errors.Join(cause, closeErr)
 	}
-	w.runCallbacks(context.WithoutCancel(ctx), t, r, taskErr)
+	// Shutdown of this worker is a failure of the task; supersession is not.
+	if cause := context.Cause(runCtx); errors.Is(cause, airflow.ErrSuperseded) {
+		t.Log.Warn("The task was stopped: " + causeText(cause))
+		closeLog()
+		return errors.Join(cause, w.yield(detached, d), logErr)
+	}
 	t.finishLog(r, taskErr)
-	closeErr := sink.Close()
-	if closeErr != nil {
-		closeErr = fmt.Errorf("close the log of %s: %w", d, closeErr)
+	closeLog()
+	err = w.finish(detached, t, r)
+	if errors.Is(err, airflow.ErrSuperseded) {
+		err = errors.Join(err, w.yield(detached, d))
 	}
-	return errors.Join(w.finish(context.WithoutCancel(ctx), t, r), closeErr)
+	return errors.Join(err, logErr)
+}
+
+// yield tells the control plane that a superseded dispatch has stopped.
+func (w *Worker) yield(ctx context.Context, d worker.Dispatch) error {
+	y, ok := w.o.Backend.(yielder)
+	if !ok {
+		return nil
+	}
+	return w.retry(ctx, func(c context.Context) error { return y.Yield(c, d, w.o.Identity) })
 }
 
 func causeText(err error) string {
