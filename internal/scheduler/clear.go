@@ -316,7 +316,6 @@ func (a *action) clear(chosen []int32, reset bool) {
 		t := rs.ti(pos)
 		switch t.State {
 		case airflow.TIRunning:
-			t.Flags |= FlagCancel
 			a.res.Effects = append(a.res.Effects, rs.cancel(a.g, pos))
 			rs.set(a.g, pos, airflow.TIRestarting, CodeCleared)
 			continue

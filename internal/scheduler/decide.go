@@ -89,8 +89,11 @@ type Decision struct {
 	Examined int
 }
 
-// Effect is something to do after the commit. Every effect can be derived again
-// from stored state, so that a lost one is sent again by the sweep.
+// Effect is something to do after the commit. Outstanding derives DagCallback,
+// StartTrigger and CancelDispatch again from stored state, so that a lost one is
+// sent again; DeadlineMissed and TaskCallback the caller keeps with its commit
+// until they are sent. Doing an effect twice is harmless if the caller passes on
+// what identifies it: the run, the instance and its dispatch.
 type Effect interface{ effect() }
 
 // DagCallback asks for a DAG's on_success_callback or on_failure_callback.
@@ -287,4 +290,25 @@ func (rs *RunState) markPast(g *Graph) {
 			rs.markTask(int32(i))
 		}
 	}
+}
+
+// Outstanding derives from stored state the effects that may not have been sent
+// when a caller died between its commit and sending: the callback of a run that
+// has ended, triggers of tasks that start in the triggerer, workers to stop.
+// Dispatches are the queued instances themselves.
+func Outstanding(g *Graph, rs *RunState) (out []Effect) {
+	switch rs.Header.Reason {
+	case CodeSuccess, CodeTaskFailure, CodeDeadlocked, CodeTimedOut:
+		out = append(out, g.endEffects(rs.Header.State, rs.Header.Reason)...)
+	}
+	for pos := int32(0); pos < rs.n; pos++ {
+		t := rs.ti(pos)
+		switch {
+		case t.Flags&FlagCancel != 0:
+			out = append(out, CancelDispatch{Pos: int(pos), Key: rs.Key(g, int(pos)), DispatchSeq: t.DispatchSeq})
+		case t.State == airflow.TIDeferred && t.Queued == 0:
+			out = append(out, StartTrigger{Pos: int(pos), Key: rs.Key(g, int(pos))})
+		}
+	}
+	return out
 }

@@ -4,13 +4,15 @@
 //
 //	Compile(dag)                      -> *Graph     one DAG version, compiled once, immutable, shared
 //	NewRun(graph, header)             -> *RunState  the states of one DagRun
-//	Report(graph, run, report)        what a worker says about one dispatch
+//	Apply(graph, run, report)         what a worker says about one dispatch
 //	Decide(graph, run, facts, now)    passes to the fixed point: transitions, effects, next wake
 //	Dispatch(graph, run, instances)   scheduled -> queued, with a new dispatch_seq
 //	Admit(capacity, candidates)       which scheduled instances may be queued (pools, limits, priorities)
 //	StartQueued(runs, limits)         which queued runs may start
 //	Clear, MarkTask, MarkRun, Rebase  what a person does to a run
 //	PlanRuns, PlanAssetRuns           which runs to create
+//	Encode, EncodeChunk, Decode       the stored form
+//	Outstanding(graph, run)           effects that may have been lost
 //	Reasons(graph, run, ...)          why whatever does not move does not move
 //
 // The rules are those of Airflow 3.3.2 as recorded in testdata/vectors/scheduling;

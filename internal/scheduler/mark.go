@@ -82,7 +82,6 @@ func (a *action) mark(pos int32, to airflow.TIState) {
 		return
 	}
 	if t.State.Active() {
-		t.Flags |= FlagCancel
 		a.res.Effects = append(a.res.Effects, a.rs.cancel(a.g, pos))
 	}
 	if t.Start == 0 {

@@ -416,7 +416,7 @@ func (p *pass) schedule() {
 			t.Scheduled, t.Start, t.End = 0, p.now, p.now
 			rs.set(p.g, pos, airflow.TISuccess, CodeNoWorkNeeded)
 		case n.Task.StartFromTrigger && t.State != airflow.TIUpForReschedule:
-			t.Start = p.now
+			t.Start, t.Queued = p.now, 0
 			t.Flags |= FlagResume
 			t.DispatchSeq++
 			rs.set(p.g, pos, airflow.TIDeferred, CodeStartFromTrigger)
@@ -445,7 +445,9 @@ func (p *pass) flush() {
 	rs.run.fresh = rs.run.fresh[:0]
 }
 
-// cancel is the effect of taking an instance away from its worker.
+// cancel takes an instance away from its worker, which must be told.
 func (rs *RunState) cancel(g *Graph, pos int32) Effect {
+	rs.ti(pos).Flags |= FlagCancel
+	rs.touch(pos)
 	return CancelDispatch{Pos: int(pos), Key: rs.Key(g, int(pos)), DispatchSeq: rs.ti(pos).DispatchSeq}
 }

@@ -94,7 +94,6 @@ func (a *action) rebaseTI(pos int32) {
 func (a *action) removeTI(pos int32, why Code) {
 	t := a.rs.ti(pos)
 	if t.State.Active() {
-		t.Flags |= FlagCancel
 		a.res.Effects = append(a.res.Effects, a.rs.cancel(a.g, pos))
 	}
 	a.rs.set(a.g, pos, airflow.TIRemoved, why)

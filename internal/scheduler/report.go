@@ -23,7 +23,7 @@ const (
 	ReportResume                            // the trigger fired: deferred -> scheduled
 	ReportLost                              // no heartbeat: an ordinary failure, callbacks not run by a worker
 	ReportKilled                            // stopped from outside (state mismatch, crash): as ReportLost
-	ReportStopped                           // the worker of a restarting instance has yielded
+	ReportStopped                           // a worker that was told to stop has stopped
 	ReportNotAccepted                       // queued for too long or refused by the executor: send again or fail
 )
 
@@ -187,6 +187,11 @@ func (a *applier) apply() ReportResult {
 			return refuse(RefusedDuplicate, "dispatch %d has been claimed already", t.DispatchSeq)
 		}
 		return refuse(RefusedState, "only a queued instance can be claimed, this one is %s", t.State)
+	}
+	if a.r.Kind == ReportStopped && t.Flags&FlagCancel != 0 && t.State != airflow.TIRestarting {
+		t.Flags &^= FlagCancel // taken away, and now its worker knows
+		a.rs.touch(a.pos)
+		return ReportResult{}
 	}
 	switch t.State {
 	case airflow.TIQueued:
@@ -383,7 +388,7 @@ func (a *applier) retry(end Micros) ReportResult {
 	t := a.ti()
 	n := &a.g.Tasks[t.Task]
 	t.End = end
-	t.Flags &^= FlagResume | FlagTimedOut
+	t.Flags &^= FlagResume | FlagTimedOut | FlagCancel
 	delete(a.rs.rescheduleStart, a.pos)
 	delay := a.r.RetryDelay
 	if delay <= 0 {
@@ -418,7 +423,6 @@ func (a *applier) failFast(end Micros) {
 func (a *applier) take(pos int32, to airflow.TIState, why Code, end Micros) {
 	t := a.rs.ti(pos)
 	if t.State.Active() {
-		t.Flags |= FlagCancel
 		a.effects = append(a.effects, a.rs.cancel(a.g, pos))
 	}
 	if t.Start == 0 {

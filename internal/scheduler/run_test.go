@@ -583,6 +583,49 @@ func TestClaimAfterTheRunEnded(t *testing.T) {
 	w.is("a:none")
 }
 
+// TestEffectsCanBeDerivedAgain compares what decisions and actions ask for with
+// what is derived afterwards.
+func TestEffectsCanBeDerivedAgain(t *testing.T) {
+	tr := task("t")
+	tr.StartFromTrigger = true
+	d := dagOf(task("a"), task("b"), tr)
+	d.FailFast, d.HasOnFailureCallback = true, true
+	w := newWorld(t, d).decide()
+	has := func(want ...Effect) {
+		t.Helper()
+		if got := Outstanding(w.g, w.rs); !reflect.DeepEqual(got, want) && len(got)+len(want) > 0 {
+			t.Fatalf("%+v, want %+v", got, want)
+		}
+	}
+	has(w.last.Effects...)
+	w.report("t", Report{Kind: ReportResume})
+	has()
+	for _, name := range []string{"a", "b"} {
+		w.dispatch(name)
+		w.report(name, Report{Kind: ReportRunning})
+	}
+	res := w.report("a", Report{Kind: ReportFailed})
+	w.is("b:failed")
+	has(res.Effects...)
+	w.decide().is("run:failed")
+	has(append(w.last.Effects, res.Effects...)...)
+	if r := w.report("b", Report{Kind: ReportStopped}); r.Refused != "" || r.State != airflow.TIFailed {
+		t.Fatalf("%+v", r)
+	}
+	has(w.last.Effects...)
+	if _, err := Clear(w.g, w.rs, ClearOptions{ResetDagRun: true}, w.now); err != nil {
+		t.Fatal(err)
+	}
+	StartRun(w.rs, w.now)
+	w.decide()
+	w.dispatch("b")
+	for _, e := range Outstanding(w.g, w.rs) {
+		if c, ok := e.(CancelDispatch); ok {
+			t.Fatalf("a new dispatch is cancelled: %+v", c)
+		}
+	}
+}
+
 func TestUnknownFollowFailsTheBranch(t *testing.T) {
 	a := task("a", "b")
 	a.CanSkipDownstream = true
