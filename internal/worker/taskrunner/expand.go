@@ -223,32 +223,32 @@ type namedValue struct {
 // expandAt returns the arguments of one map index. Several arguments form a
 // cross product in which the last varies fastest.
 func (t *Task) expandAt(ctx context.Context, in *airflow.ExpandInput, index int) ([]namedValue, error) {
-	lists := make([][]jinja.Value, len(in.Args))
+	lists := make([]*source, len(in.Args))
 	for i, a := range in.Args {
-		v, err := t.expandSource(ctx, a)
-		if err != nil {
+		var err error
+		if lists[i], err = t.source(ctx, a); err != nil {
 			return nil, err
 		}
-		if lists[i], err = elements(v); err != nil {
-			return nil, err
-		}
-		if len(lists[i]) == 0 {
+		if lists[i].n == 0 {
 			return nil, fmt.Errorf("the values to expand over are empty now: they changed after the task was expanded")
 		}
 	}
-	pick := make([]int, len(lists))
+	picked := make([]jinja.Value, len(lists))
 	rest := index
 	for i := len(lists) - 1; i >= 0; i-- {
-		pick[i] = rest % len(lists[i])
-		rest /= len(lists[i])
+		var err error
+		if picked[i], err = lists[i].at(rest % lists[i].n); err != nil {
+			return nil, err
+		}
+		rest /= lists[i].n
 	}
 	if rest > 0 {
 		return nil, fmt.Errorf("there are fewer values than %d: they changed after the task was expanded", index+1)
 	}
 	if in.Kind == airflow.ExpandListOfDicts {
-		d, ok := lists[0][pick[0]].(*jinja.Dict)
+		d, ok := picked[0].(*jinja.Dict)
 		if !ok {
-			return nil, fmt.Errorf("expand_kwargs needs dicts, got %s", jinja.TypeOf(lists[0][pick[0]]).QualName())
+			return nil, fmt.Errorf("expand_kwargs needs dicts, got %s", jinja.TypeOf(picked[0]).QualName())
 		}
 		var out []namedValue
 		var bad error
@@ -265,7 +265,7 @@ func (t *Task) expandAt(ctx context.Context, in *airflow.ExpandInput, index int)
 	}
 	out := make([]namedValue, len(lists))
 	for i, a := range in.Args {
-		out[i] = namedValue{a.Name, lists[i][pick[i]]}
+		out[i] = namedValue{a.Name, picked[i]}
 	}
 	return out, nil
 }
