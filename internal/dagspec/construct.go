@@ -282,7 +282,7 @@ func (l *loader) construct(typ value, args []value, kw *dict) (value, error) {
 		return l.airflowObject(path, args, kw)
 	}
 	if strings.HasPrefix(path, "kubernetes.client.") && module != "kubernetes.client.rest" {
-		return newInstance(&class{kubernetesPath(name)}, args, kw), nil
+		return l.kubernetesModel(name, args, kw)
 	}
 	c, err := l.importPath(path)
 	if err != nil {

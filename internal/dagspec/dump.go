@@ -181,6 +181,10 @@ func (r *representer) fill(n *yamlNode, v value) {
 		n.kind, n.tag = mapNode, "!!python/object/new:dateutil._common.weekday"
 		n.items = []*yamlNode{r.node("state"), r.node(&tuple{[]value{nil, state}})}
 	case *object:
+		if v == packageLogger || v == urllib3Logger {
+			r.seq(n, "!!python/object/apply:logging.getLogger", v.args...)
+			return
+		}
 		r.attrs(n, v.class.path, v.attrs)
 	case *callable:
 		n.tag, n.quoted = "!!python/name:"+v.name(), true
