@@ -113,6 +113,7 @@ type (
 	outputStmt struct {
 		line  int
 		items []expr
+		lines []int // of the items
 	}
 	forStmt struct {
 		line        int

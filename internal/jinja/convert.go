@@ -101,17 +101,27 @@ func FromGo(v any) (Value, error) {
 // other objects their str(); a strict undefined is an error.
 func ToGo(v Value) (out any, err error) {
 	defer guard(&err)
-	return toGo(v, 0), nil
+	return new(goWriter).value(v, 0), nil
 }
 
-func toGo(v Value, depth int) any {
+// goWriter bounds the size of what ToGo makes, since a value may refer to the
+// same list many times.
+type goWriter struct{ n int }
+
+const maxGoNodes = 5_000_000
+
+func (g *goWriter) value(v Value, depth int) any {
+	g.n++
+	if g.n > maxGoNodes {
+		raise(ClassLimit, "a value has more than %d parts", maxGoNodes)
+	}
 	if depth > 500 {
 		raise("RecursionError", "maximum recursion depth exceeded")
 	}
 	seq := func(items []Value) any {
 		out := make([]any, len(items))
 		for i, it := range items {
-			out[i] = toGo(it, depth+1)
+			out[i] = g.value(it, depth+1)
 		}
 		return out
 	}
@@ -144,7 +154,7 @@ func toGo(v Value, depth int) any {
 			} else if k == nil {
 				key = "null"
 			}
-			out[key] = toGo(e, depth+1)
+			out[key] = g.value(e, depth+1)
 			return true
 		})
 		return out
@@ -157,7 +167,7 @@ func toGo(v Value, depth int) any {
 	case *TimeDelta:
 		return float64(x.us) / 1e6
 	case Wrapper:
-		return toGo(unwrap(x), depth+1)
+		return g.value(unwrap(x), depth+1)
 	}
 	return str(v)
 }

@@ -162,7 +162,7 @@ func init() {
 	m.add("date", "", func(_ *Eval, self Value, _ Bound) Value { return &Date{days: dt(self).days, pend: dt(self).pend} })
 	m.add("time", "", func(_ *Eval, self Value, _ Bound) Value { return &Time{us: dt(self).us, pend: dt(self).pend} })
 	m.add("timetz", "", func(_ *Eval, self Value, _ Bound) Value {
-		return &Time{us: dt(self).us, tz: dt(self).tz, pend: dt(self).pend}
+		return &Time{us: dt(self).us, tz: dt(self).tz}
 	})
 	m.add("isoformat", "sep= timespec=", func(_ *Eval, self Value, b Bound) Value {
 		return dt(self).isoSpec(argStr(b.Or(0, "T")), argStr(b.Or(1, "auto")))

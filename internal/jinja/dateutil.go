@@ -171,7 +171,7 @@ func (r *relativeDelta) apply(d *DateTime, sign int64) Value {
 	delta := sign * (r.days*usPerDay + ((r.hours*60+r.minutes)*60+r.seconds)*usPerSec + r.us)
 	var out *DateTime
 	if d.pend {
-		w := create(n.days, n.us, d.tz)
+		w := d.move(n.days, n.us)
 		out = w.shift(&TimeDelta{us: delta}, 1)
 	} else {
 		out = addMicros(&n, delta)

@@ -168,7 +168,15 @@ func (s *Set) Has(v Value) bool { _, ok := s.d.Get(v); return ok }
 
 // hashKey maps a value to a text that is equal exactly for equal hashable
 // values; it raises TypeError for unhashable ones.
-func hashKey(v Value) string {
+func hashKey(v Value) string { return hashDepth(v, 0) }
+
+// maxHashBytes bounds the text that stands for a tuple.
+const maxHashBytes = 1 << 20
+
+func hashDepth(v Value, depth int) string {
+	if depth > maxCompareDepth {
+		raise("RecursionError", "maximum recursion depth exceeded")
+	}
 	switch x := v.(type) {
 	case string:
 		return "s" + x
@@ -197,7 +205,10 @@ func hashKey(v Value) string {
 		var b strings.Builder
 		b.WriteString("t")
 		for _, it := range x.Items {
-			k := hashKey(it)
+			k := hashDepth(it, depth+1)
+			if b.Len()+len(k) > maxHashBytes {
+				raise(ClassLimit, "a tuple used as a key is too large")
+			}
 			b.WriteString(strconv.Itoa(len(k)))
 			b.WriteByte(':')
 			b.WriteString(k)

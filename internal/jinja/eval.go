@@ -264,9 +264,8 @@ func (s *outputStmt) exec(ev *Eval) {
 	if ev.checkOutput && ev.ctx.extends != nil {
 		return
 	}
-	ev.line = s.line
 	pending, has := "", false
-	for _, e := range s.items {
+	for i, e := range s.items {
 		if d, ok := e.(*dataExpr); ok {
 			if ev.out.native {
 				pending, has = pending+d.text, true
@@ -275,6 +274,7 @@ func (s *outputStmt) exec(ev *Eval) {
 			}
 			continue
 		}
+		ev.line = s.lines[i]
 		v := e.eval(ev)
 		if !ev.out.native {
 			if ev.autoescape {
@@ -672,7 +672,7 @@ func (l *loopContext) Attr(name string) (Value, bool, error) {
 		}}, true, nil
 	case "changed":
 		return &Func{Name: "changed", QualName: "LoopContext.changed", Self: l, call: func(_ *Eval, a *Args) Value {
-			if l.hasChanged && equalSeq(l.changedVal, a.Pos) {
+			if l.hasChanged && new(comparer).seq(l.changedVal, a.Pos) {
 				return false
 			}
 			l.changedVal, l.hasChanged = a.Pos, true

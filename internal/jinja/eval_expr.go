@@ -142,9 +142,9 @@ func (e *itemExpr) eval(ev *Eval) Value {
 	ev.step(1)
 	v := e.e.eval(ev)
 	key := e.key.eval(ev)
-	if _, ok := key.(*Slice); ok && !isConst(e) {
+	if _, ok := key.(*Slice); ok && (ev.env.Native || ev.env.Undefined == StrictUndefined || !isConst(e)) {
 		// Slices are compiled to plain indexing: their errors are Python's,
-		// unless the optimizer computes them.
+		// unless the optimizer computes them to an undefined that prints.
 		return ev.subscript(v, key)
 	}
 	return ev.getitem(v, key)

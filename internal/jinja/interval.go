@@ -66,6 +66,10 @@ func (i *Interval) parts() precise {
 		us += usPerDay
 		dd--
 	}
+	if dd < 0 && us >= usPerDay && d2 < d1 && y1 == y2 && m1 == m2 {
+		us -= usPerDay
+		dd++
+	}
 	yd, md := y2-y1, m2-m1
 	if dd < 0 {
 		ly, lm := y2, m2-1

@@ -7,7 +7,32 @@ import (
 )
 
 // equal is a == b as a bool.
-func equal(a, b Value) bool {
+func equal(a, b Value) bool { return new(comparer).equal(a, b) }
+
+// comparer bounds one comparison: lists that share parts can take exponential
+// time, deeply nested ones the whole stack.
+type comparer struct{ depth, n int }
+
+const (
+	maxCompareDepth = 1000
+	maxCompareNodes = 1_000_000
+)
+
+func (c *comparer) equal(a, b Value) bool {
+	c.depth++
+	c.n++
+	if c.depth > maxCompareDepth {
+		raise("RecursionError", "maximum recursion depth exceeded in comparison")
+	}
+	if c.n > maxCompareNodes {
+		raise(ClassLimit, "a comparison looks at more than %d values", maxCompareNodes)
+	}
+	eq := c.equal1(a, b)
+	c.depth--
+	return eq
+}
+
+func (c *comparer) equal1(a, b Value) bool {
 	switch x := a.(type) {
 	case nil:
 		if b == nil {
@@ -31,11 +56,11 @@ func equal(a, b Value) bool {
 		}
 	case *List:
 		if y, ok := b.(*List); ok {
-			return equalSeq(x.Items, y.Items)
+			return c.seq(x.Items, y.Items)
 		}
 	case *Tuple:
 		if y, ok := b.(*Tuple); ok {
-			return equalSeq(x.Items, y.Items)
+			return c.seq(x.Items, y.Items)
 		}
 	case *Dict:
 		if y, ok := b.(*Dict); ok {
@@ -45,17 +70,17 @@ func equal(a, b Value) bool {
 			eq := true
 			x.Each(func(k, v Value) bool {
 				w, ok := y.Get(k)
-				eq = ok && (identical(v, w) || equal(v, w))
+				eq = ok && (identical(v, w) || c.equal(v, w))
 				return eq
 			})
 			return eq
 		}
 	case *dictView:
 		if y, ok := b.(*dictView); ok && x.kind != typeDictVals && y.kind != typeDictVals {
-			return equal(viewSet(x), viewSet(y))
+			return c.equal(viewSet(x), viewSet(y))
 		}
 		if y, ok := b.(*Set); ok && x.kind != typeDictVals {
-			return equal(viewSet(x), y)
+			return c.equal(viewSet(x), y)
 		}
 	case *Set:
 		if y, ok := b.(*Set); ok {
@@ -89,7 +114,7 @@ func equal(a, b Value) bool {
 		y, ok := b.(*Undefined)
 		return ok && x.kind == y.kind
 	case Wrapper:
-		return equal(unwrap(x), b)
+		return c.equal(unwrap(x), b)
 	case Equaler:
 		if eq, ok := x.PyEqual(b); ok {
 			return eq
@@ -109,7 +134,7 @@ func equal(a, b Value) bool {
 			y.fail()
 		}
 	case Wrapper:
-		return equal(a, unwrap(y))
+		return c.equal(a, unwrap(y))
 	case Equaler:
 		if eq, ok := y.PyEqual(a); ok {
 			return eq
@@ -118,12 +143,12 @@ func equal(a, b Value) bool {
 	return identical(a, b)
 }
 
-func equalSeq(a, b []Value) bool {
+func (c *comparer) seq(a, b []Value) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range a {
-		if !identical(a[i], b[i]) && !equal(a[i], b[i]) {
+		if !identical(a[i], b[i]) && !c.equal(a[i], b[i]) {
 			return false
 		}
 	}

@@ -196,6 +196,7 @@ func (p *parser) subparse(ends []string) []stmt {
 			body = append(body, out)
 		}
 		out.items = append(out.items, e)
+		out.lines = append(out.lines, line)
 	}
 	for {
 		t := p.cur()

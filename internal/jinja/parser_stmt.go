@@ -233,6 +233,7 @@ func (p *parser) printStmt(line int) stmt {
 		if len(o.items) > 0 {
 			p.expect("comma")
 		}
+		o.lines = append(o.lines, p.cur().line)
 		o.items = append(o.items, p.expression())
 	}
 	return o

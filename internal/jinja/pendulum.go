@@ -75,10 +75,17 @@ func pendDateAttr(d *Date, name string) (Value, bool) {
 	return pendDateMethods.get(d, name, false)
 }
 
-// create makes a pendulum DateTime of a wall time as DateTime.create does.
-func create(days, us int64, z *TZ) *DateTime {
+// create makes a pendulum DateTime of a wall time as DateTime.create does: of
+// two times with the same clock it is the later.
+func create(days, us int64, z *TZ) *DateTime { return createFold(days, us, z, 1) }
+
+// move makes a DateTime of another wall time as replace() does, which keeps
+// the fold.
+func (d *DateTime) move(days, us int64) *DateTime { return createFold(days, us, d.tz, d.fold) }
+
+func createFold(days, us int64, z *TZ, fold int) *DateTime {
 	checkRange(days)
-	d := &DateTime{days: days, us: us, fold: 1}
+	d := &DateTime{days: days, us: us, fold: fold}
 	if z == nil {
 		d.fold = 0
 		d.pend = true
@@ -168,7 +175,7 @@ func (d *DateTime) startOf(unit string) (*DateTime, bool) {
 	default:
 		return nil, false
 	}
-	return create(days, us, d.tz), true
+	return d.move(days, us), true
 }
 
 func (d *DateTime) endOf(unit string) (*DateTime, bool) {
@@ -195,7 +202,7 @@ func (d *DateTime) endOf(unit string) (*DateTime, bool) {
 	default:
 		return nil, false
 	}
-	return create(days, us, d.tz), true
+	return d.move(days, us), true
 }
 
 func weekdayArg(v Value, def int) int {
@@ -212,7 +219,7 @@ func weekdayArg(v Value, def int) int {
 
 func (d *DateTime) midnight() *DateTime { return create(d.days, 0, d.tz) }
 
-func (d *DateTime) onDays(days int64) *DateTime { return create(days, d.us, d.tz) }
+func (d *DateTime) onDays(days int64) *DateTime { return d.move(days, d.us) }
 
 // seek moves to the next or previous given weekday.
 func (d *DateTime) seek(dow int, dir int64, keep bool) *DateTime {
@@ -221,7 +228,7 @@ func (d *DateTime) seek(dow int, dir int64, keep bool) *DateTime {
 		days += dir
 	}
 	if keep {
-		return d.onDays(days)
+		return create(days, d.us, d.tz)
 	}
 	return create(days, 0, d.tz)
 }
@@ -251,7 +258,7 @@ func (d *DateTime) edgeOf(unit string, dow Value, last bool) *DateTime {
 			days += dir
 		}
 	}
-	return create(days, 0, d.tz)
+	return d.move(days, 0)
 }
 
 func (d *DateTime) nthOf(unit string, nth int64, dow Value) *DateTime {
@@ -369,7 +376,7 @@ func init() {
 		if b.Has(7) && unwrap(b.V(7)) != nil {
 			z = toZone(b.V(7))
 		}
-		return create(days, replaceClock(d, b, 3), z)
+		return createFold(days, replaceClock(d, b, 3), z, d.fold)
 	})
 	q("replace", "year= month= day= hour= minute= second= microsecond= tzinfo= fold=", func(_ *Eval, d *DateTime, b Bound) Value {
 		y, mo, day := d.ymd()
@@ -401,7 +408,7 @@ func init() {
 	})
 	q("at", "hour minute= second= microsecond=", func(_ *Eval, d *DateTime, b Bound) Value {
 		z := int64(0)
-		return create(d.days, checkClock(argInt(b.V(0)), argInt(b.Or(1, z)), argInt(b.Or(2, z)), argInt(b.Or(3, z))), d.tz)
+		return d.move(d.days, checkClock(argInt(b.V(0)), argInt(b.Or(1, z)), argInt(b.Or(2, z)), argInt(b.Or(3, z))))
 	})
 	q("naive", "", func(_ *Eval, d *DateTime, _ Bound) Value { return naive(d) })
 	q("diff", "dt= abs=", func(ev *Eval, d *DateTime, b Bound) Value {

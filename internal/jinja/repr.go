@@ -129,7 +129,7 @@ func reprBytes(s string) string {
 
 // maxReprBytes bounds the text of one value: nested references to one list can
 // make a text exponentially longer than the template.
-const maxReprBytes = 64 << 20
+const maxReprBytes = 16 << 20
 
 type reprWriter struct {
 	strings.Builder

@@ -120,7 +120,7 @@ func swapCase(s string) string {
 	for _, c := range s {
 		switch {
 		case unicode.IsUpper(c):
-			b.WriteRune(unicode.ToLower(c))
+			b.WriteString(lower(string(c)))
 		case unicode.IsLower(c):
 			b.WriteString(upper(string(c)))
 		default:
