@@ -324,7 +324,7 @@ func (a *action) clear(chosen []int32, reset bool) {
 		case airflow.TIQueued:
 			a.res.Effects = append(a.res.Effects, rs.cancel(a.g, pos))
 		}
-		t.MaxTries = int16(int(t.TryNumber) + a.g.Tasks[t.Task].Task.Retries)
+		t.MaxTries = maxTries(int(t.TryNumber) + a.g.Tasks[t.Task].Task.Retries)
 		t.Flags &^= FlagResume | FlagTimedOut | FlagPastMet
 		t.Scheduled, t.Queued, t.Start, t.End, t.Requeues = 0, 0, 0, 0, 0
 		delete(rs.rescheduleStart, pos)

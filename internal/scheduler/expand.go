@@ -232,5 +232,8 @@ func (g *Graph) furtherMappedInside(task, group int32) bool {
 
 // newTI is an instance as Airflow creates it.
 func (g *Graph) newTI(task int32, mapIndex int) TI {
-	return TI{Task: task, MapIndex: int32(mapIndex), State: airflow.TINone, MaxTries: int16(g.Tasks[task].Task.Retries)}
+	return TI{Task: task, MapIndex: int32(mapIndex), State: airflow.TINone, MaxTries: maxTries(g.Tasks[task].Task.Retries)}
 }
+
+// maxTries stores a number of retries; beyond 32767 nobody counts.
+func maxTries(n int) int16 { return int16(max(0, min(n, 1<<15-1))) }

@@ -74,7 +74,8 @@ type TI struct {
 }
 
 // Chunk is a run of at most ChunkSize consecutive instances, the unit in which
-// states are stored. Dirty says that it changed since it was last encoded.
+// states are stored. Dirty says that its stored form has changed; the caller
+// clears it, and RunState.HeaderDirty, once what it encoded is committed.
 type Chunk struct {
 	TIs   []TI
 	Dirty bool
