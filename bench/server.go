@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -17,15 +18,38 @@ import (
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/store/kv"
-	"github.com/gustflow/gust/internal/store/kv/meterkv"
 )
 
 // server is a whole Gust on a folder of its own, in this process.
 type server struct {
 	dir   string
 	app   *localapp.App
-	meter *meterkv.Store
+	meter *writes
 	stop  func() error
+}
+
+// writes counts acknowledged writes.
+type writes struct {
+	kv.Driver
+	n atomic.Int64
+}
+
+// Write implements kv.Driver.
+func (w *writes) Write(ctx context.Context, op kv.Op) error {
+	err := w.Driver.Write(ctx, op)
+	if err == nil {
+		w.n.Add(1)
+	}
+	return err
+}
+
+// Transact implements kv.Driver.
+func (w *writes) Transact(ctx context.Context, token string, ops []kv.Op) error {
+	err := w.Driver.Transact(ctx, token, ops)
+	if err == nil {
+		w.n.Add(1)
+	}
+	return err
 }
 
 // serve starts a server over files (name → content).
@@ -57,7 +81,7 @@ func serveHome(ctx context.Context, cfg engine.Config, dir string) (*server, err
 		done <- localapp.Serve(ctx, localapp.Options{
 			Home: filepath.Join(dir, "home"), DagsFolder: dags, Engine: cfg, MaxMapLength: cfg.MaxMapLength,
 			Loader:     yamlloader.New(yamlloader.Config{Options: dagspec.Options{Python: py}}),
-			WrapDriver: func(d kv.Driver) kv.Driver { s.meter = meterkv.New(d); return s.meter },
+			WrapDriver: func(d kv.Driver) kv.Driver { s.meter = &writes{Driver: d}; return s.meter },
 		}, localapp.ServeOptions{
 			Opened: func(a *localapp.App) { s.app = a },
 			Ready:  func(string, dagprocessor.Summary) { close(ready) },

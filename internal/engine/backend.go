@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -109,6 +110,11 @@ type Backend struct {
 	bundles Bundles
 	secrets Secrets
 	logURL  func(airflow.TaskInstanceKey, int) string
+
+	mu sync.Mutex
+	// claimed are the rows as this process claimed them, so that finishing need
+	// not read them: nobody else writes their document meanwhile.
+	claimed map[claimKey]store.Attempt
 }
 
 var _ worker.Backend = (*Backend)(nil)
@@ -116,7 +122,7 @@ var _ worker.Backend = (*Backend)(nil)
 // NewBackend returns the worker's side of the engine. bundles, secrets and
 // logURL may be nil.
 func NewBackend(e *Engine, bundles Bundles, secrets Secrets, logURL func(airflow.TaskInstanceKey, int) string) *Backend {
-	return &Backend{e: e, bundles: bundles, secrets: secrets, logURL: logURL}
+	return &Backend{e: e, bundles: bundles, secrets: secrets, logURL: logURL, claimed: map[claimKey]store.Attempt{}}
 }
 
 func claimID(who worker.Identity) string { return who.Hostname + "/" + strconv.Itoa(who.PID) }
@@ -148,6 +154,9 @@ func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Ident
 	if err := e.store.Claim(ctx, d.Key, d.DispatchSeq, c.try, claimID(who), now, doc); err != nil {
 		return nil, err
 	}
+	b.mu.Lock()
+	b.claimed[claimKey{d.Key, d.DispatchSeq}] = store.Attempt{TryNumber: c.try, ClaimID: claimID(who), AttemptDoc: doc}
+	b.mu.Unlock()
 	if len(c.info.ConsumedAssetEvents) > 0 {
 		if tc.TriggeringAssetEvents, err = e.consumedEvents(ctx, c.info); err != nil {
 			return nil, err
@@ -245,9 +254,15 @@ func (b *Backend) Heartbeat(ctx context.Context, d worker.Dispatch, _ worker.Ide
 func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Report) error {
 	ctx = kv.WithLabel(ctx, "worker.finish")
 	e := b.e
-	a, err := e.store.GetAttempt(ctx, d.Key)
-	if err != nil {
-		return err
+	b.mu.Lock()
+	a, ok := b.claimed[claimKey{d.Key, d.DispatchSeq}]
+	delete(b.claimed, claimKey{d.Key, d.DispatchSeq})
+	b.mu.Unlock()
+	var err error
+	if !ok { // claimed by an earlier process, or finished before
+		if a, err = e.store.GetAttempt(ctx, d.Key); err != nil {
+			return err
+		}
 	}
 	doc := a.AttemptDoc
 	doc.Resume = nil
@@ -295,6 +310,9 @@ func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Repor
 
 // Yield tells the engine that a superseded dispatch has stopped.
 func (b *Backend) Yield(ctx context.Context, d worker.Dispatch, who worker.Identity) error {
+	b.mu.Lock()
+	delete(b.claimed, claimKey{d.Key, d.DispatchSeq})
+	b.mu.Unlock()
 	if err := b.e.store.Yield(ctx, d.Key, d.DispatchSeq, claimID(who)); err != nil && !isSuperseded(err) {
 		return err
 	}

@@ -200,7 +200,13 @@ func (a *App) openLog(k airflow.TaskInstanceKey, try int) (*os.File, error) {
 	path := a.TaskLogPath(k, try)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+		// Usually only the last folder is missing (one per map index): making it
+		// alone saves a look at each level above.
+		dir := filepath.Dir(path)
+		if err = os.Mkdir(dir, 0o700); err != nil {
+			err = os.MkdirAll(dir, 0o700)
+		}
+		if err == nil {
 			f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		}
 	}

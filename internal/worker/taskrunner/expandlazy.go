@@ -35,6 +35,9 @@ func (t *Task) source(ctx context.Context, a airflow.ExpandArg) (*source, error)
 	if err != nil {
 		return nil, err
 	}
+	if a.XCom == nil && len(raw) > 0 && raw[0] == '[' {
+		return &source{raw: raw, decode: decode, n: a.Length}, nil
+	}
 	if raw != nil {
 		if _, n, ok := scanList(raw, -1); ok {
 			return &source{raw: raw, decode: decode, n: n}, nil
