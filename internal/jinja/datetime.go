@@ -463,7 +463,7 @@ func (d *Date) Attr(name string) (Value, bool, error) {
 
 func (t *Time) isoformat() string {
 	s := clockText(t.us, "auto")
-	if t.tz != nil {
+	if t.tz != nil && t.tz.loc == nil { // without a date a zone has no offset
 		s += offsetText(t.tz.offset, ":")
 	}
 	return s

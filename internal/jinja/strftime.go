@@ -107,8 +107,13 @@ func strftime(d *DateTime, format string) string {
 		case 'w':
 			num, size = (wd+1)%7, 1
 		case 's':
-			// The process zone is UTC, and strftime sees no offset.
-			text, numeric = strconv.FormatInt(d.wall(), 10), false
+			// The process zone is UTC, and the C library sees no offset, only
+			// whether it is summer time, which it takes for an hour.
+			sec := d.wall()
+			if td, ok := dstOf(d).(*TimeDelta); ok && td.us != 0 {
+				sec -= 3600
+			}
+			text, numeric = strconv.FormatInt(sec, 10), false
 		case 'f':
 			// Python fills %f itself and knows no flags for it.
 			text, numeric = fmt.Sprintf("%06d", us), false
