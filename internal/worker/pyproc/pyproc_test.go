@@ -87,6 +87,15 @@ def poke(): return PokeReturnValue(True, {"x": 1})
 def notify(context, channel): print(context["ti"].task_id, channel)
 def die(): os._exit(9)
 def segv(): os.kill(os.getpid(), 9)
+def forks():
+    import sys
+    print("parent")
+    pid = os.fork()
+    if pid == 0:
+        print("child"); logging.getLogger("x").warning("childlog"); sys.stdout.flush(); os._exit(0)
+    os.waitpid(pid, 0)
+    sys.stdout.buffer.write(b"bytes\\n")
+    return "ok"
 def in_thread():
     out = []
     t = threading.Thread(target=lambda: out.append(get_current_context()["ds"])); t.start(); t.join(); return out
@@ -145,6 +154,9 @@ func TestJobs(t *testing.T) {
 				{"notify", func(r *Run) { r.Job.Kind = "callback"; r.Job.OpKwargs = json.RawMessage(`{"channel":"c"}`) }, "success", "info task.stdout t c"},
 				{"nothing", nil, "failed", "has no 'nothing'"},
 				{"in_thread", nil, "success", `["2026-03-01"]`},
+				{"forks", nil, "success", "info task.stdout child"},
+				{"forks", nil, "success", "error task.stderr childlog"},
+				{"forks", nil, "success", "info task.stdout bytes"},
 				{"add", func(r *Run) { r.Job.Isolated = true; r.Job.OpArgs = json.RawMessage(`[4]`) }, "success", `5`},
 			} {
 				t.Run(c.fn, func(t *testing.T) {
@@ -197,6 +209,46 @@ func TestJobs(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestCloseEndsJobs: what a zygote forked does not outlive it.
+func TestCloseEndsJobs(t *testing.T) {
+	h, dir := testHost(t, 1)
+	rec := &recorder{}
+	r := runOf(dir, "slow", rec)
+	r.Trust = "bundle"
+	if err := os.WriteFile(filepath.Join(dir, "callables.py"), []byte(module+"\ndef slow():\n    print('pid', os.getpid()); time.sleep(60)\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := h.Run(context.Background(), r); done <- err }()
+	deadline := time.Now().Add(20 * time.Second)
+	for !strings.Contains(rec.text(), "pid") {
+		if time.Now().After(deadline) {
+			t.Fatal("the job did not start")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	h.Close()
+	select {
+	case err := <-done:
+		if !errors.Is(err, ErrNoResult) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the job survived its zygote")
+	}
+}
+
+// TestStandardLibraryFirst: a module beside the DAG does not shadow Python's.
+func TestStandardLibraryFirst(t *testing.T) {
+	h, dir := testHost(t, 0)
+	if err := os.WriteFile(filepath.Join(dir, "decimal.py"), []byte("raise RuntimeError('shadowed')"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := h.Run(context.Background(), runOf(dir, "types", &recorder{})); err != nil || res.Outcome != "success" {
+		t.Errorf("%v %+v", err, res)
 	}
 }
 

@@ -39,6 +39,11 @@ class _Stream(io.TextIOBase):
     def writable(self):
         return True
 
+    @property
+    def buffer(self):
+        self.flush()
+        return io.FileIO(self._fd, "wb", closefd=False)
+
     def fileno(self):
         return self._fd
 
@@ -61,11 +66,23 @@ class _Stream(io.TextIOBase):
             self._buf = ""
 
 
+def _plain_streams():
+    """In a process that the task forks: the socket belongs to its parent."""
+    comms.set_channel(None)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    root = logging.getLogger()
+    for h in list(root.handlers):
+        root.removeHandler(h)
+    root.addHandler(logging.StreamHandler(sys.stderr))
+
+
 def _setup_logging(level):
     root = logging.getLogger()
     for h in list(root.handlers):
         root.removeHandler(h)
     root.addHandler(_Handler())
+    os.register_at_fork(after_in_child=_plain_streams)
     root.setLevel(getattr(logging, (level or "INFO").upper(), logging.INFO))
     logging.captureWarnings(True)
     sys.stdout = _Stream(1, "info", "task.stdout")
@@ -78,7 +95,7 @@ def _module_from_file(path):
     folder, base = os.path.split(os.path.abspath(path))
     name = os.path.splitext(base)[0]
     if folder not in sys.path:
-        sys.path.insert(0, folder)
+        sys.path.append(folder)
     known = sys.modules.get(name)
     if known is not None and os.path.abspath(getattr(known, "__file__", "") or "") == os.path.abspath(path):
         return known
@@ -385,9 +402,12 @@ def main(fd):
     comms.set_channel(ch)
     job = ch.read()
     _setup_logging(job.get("log_level"))
-    for p in reversed(job.get("sys_path") or []):
+    # After the standard library, as Airflow does: a file types.py beside the
+    # DAG must not replace the module of that name.
+    own = job.get("own_airflow")
+    for i, p in enumerate(job.get("sys_path") or []):
         if p not in sys.path:
-            sys.path.insert(0, p)
+            sys.path.insert(0, p) if own and i == 0 else sys.path.append(p)
     if not job.get("own_airflow"):
         light.install()
     result = None
