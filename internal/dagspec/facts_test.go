@@ -9,7 +9,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/operatorspec"
-	"github.com/gustflow/gust/internal/timetable/cron"
+	schedules "github.com/gustflow/gust/internal/timetable"
 )
 
 // factsOf derives what the vectors state of a DAG from its document alone:
@@ -300,80 +300,14 @@ func (f *factsMaker) params(ps []airflow.Param) map[string]any {
 	return out
 }
 
-var fixedDescriptions = map[string][2]string{
-	"NullTimetable": {"None", "Never, external triggers only"}, "OnceTimetable": {"@once", "Once, as soon as possible"},
-	"ContinuousTimetable":     {"@continuous", "As frequently as possible, but only one run at a time."},
-	"AssetTriggeredTimetable": {"Asset", "Triggered by assets"},
-}
-
+// timetable asks the scheduler's own timetable, read from the document.
 func (f *factsMaker) timetable() map[string]any {
-	tt := f.raw["timetable"].(map[string]any)
-	class := tt["__type"].(string)
-	class = class[strings.LastIndexByte(class, '.')+1:]
-	summary, description := describeTimetable(class, tt["__var"].(map[string]any))
-	_, fixed := fixedDescriptions[class]
-	return map[string]any{"class": class, "summary": summary, "description": description, "periodic": !fixed, "can_be_scheduled": class != "NullTimetable",
-		"serialized": tt}
-}
-
-func describeTimetable(class string, v map[string]any) (summary, description any) {
-	if s, ok := fixedDescriptions[class]; ok {
-		return s[0], s[1]
+	t, err := schedules.Parse(f.d.Timetable)
+	if err != nil {
+		return map[string]any{"error": err.Error()}
 	}
-	switch class {
-	case "CronTriggerTimetable", "CronDataIntervalTimetable", "CronPartitionTimetable":
-		e := v["expression"].(string)
-		return e, cron.Describe(e)
-	case "MultipleCronTriggerTimetable":
-		var sums, descs []string
-		for _, e := range v["expressions"].([]any) {
-			sums, descs = append(sums, e.(string)), append(descs, cron.Describe(e.(string)))
-		}
-		return strings.Join(sums, ", "), strings.Join(descs, ", ")
-	case "DeltaTriggerTimetable", "DeltaDataIntervalTimetable":
-		switch x := v["delta"].(type) {
-		case float64:
-			d, _ := floatDelta(x)
-			return d.String(), ""
-		case map[string]any:
-			kw := &dict{}
-			for _, k := range sortedNamesAny(x) {
-				if l, ok := x[k].([]any); ok {
-					wd := &weekday{day: int64(l[0].(float64))}
-					if len(l) > 1 {
-						if n, ok := l[1].(float64); ok {
-							wd.n = int64(n)
-						}
-					}
-					kw.put(k, wd)
-					continue
-				}
-				kw.put(k, int64(x[k].(float64)))
-			}
-			r, err := makeRelativedelta(nil, nil, kw)
-			if err != nil {
-				return err.Error(), ""
-			}
-			return pyRepr(r), ""
-		}
-	case "EventsTimetable":
-		return v["_summary"], v["description"]
-	case "AssetOrTimeSchedule":
-		inner := v["timetable"].(map[string]any)
-		t := inner["__type"].(string)
-		s, d := describeTimetable(t[strings.LastIndexByte(t, '.')+1:], inner["__var"].(map[string]any))
-		return fmt.Sprintf("Asset or %v", s), fmt.Sprintf("Triggered by assets or %v", d)
-	}
-	return nil, nil
-}
-
-func sortedNamesAny(m map[string]any) []string {
-	var out []string
-	for k := range m {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
+	return map[string]any{"class": t.Class(), "summary": t.Summary(), "description": t.Description(), "periodic": t.Periodic(),
+		"can_be_scheduled": t.CanBeScheduled(), "serialized": f.raw["timetable"]}
 }
 
 func (f *factsMaker) assetExpression() any {

@@ -3,6 +3,8 @@ package dagspec
 import (
 	"sort"
 	"strings"
+
+	schedules "github.com/gustflow/gust/internal/timetable"
 )
 
 // group is a task group; the root has no name.
@@ -407,6 +409,13 @@ func (d *dagBuild) validate() {
 		}
 		if err := d.tt.check(); err != nil {
 			d.fail(err, "schedule")
+		} else if !d.opt.Strict {
+			// What Airflow loads but Gust's scheduler cannot evaluate must not wait to fail there.
+			w := &jsonWriter{}
+			w.timetable(d.tt)
+			if _, err := schedules.Parse(w.raw()); err != nil {
+				d.fail(pyErr("AirflowTimetableInvalid", "%v", err), "schedule")
+			}
 		}
 	}
 	if d.failed() {

@@ -64,6 +64,20 @@ func TestSuperset(t *testing.T) {
 	}
 }
 
+// TestUnevaluableTimetable refuses schedules that Gust's scheduler cannot evaluate.
+func TestUnevaluableTimetable(t *testing.T) {
+	text := "d:\n  start_date: 2025-01-01\n  schedule: {__type__: airflow.sdk.CronPartitionTimetable, __args__: ['0 0 * * *'], timezone: UTC}\n  tasks: []\n"
+	opt := Options{BundleRoot: "/dags"}
+	res := Load(memSource(text), "/dags/dag.yml", opt)
+	if len(res.Problems) != 1 || !strings.Contains(res.Problems[0].Message, "CronPartitionTimetable") || res.Problems[0].Line != 3 {
+		t.Errorf("problems: %v", res.Problems)
+	}
+	opt.Strict = true
+	if res := Load(memSource(text), "/dags/dag.yml", opt); len(res.DAGs) != 1 {
+		t.Errorf("strict: %v", res.Problems)
+	}
+}
+
 // TestWithoutPython checks that DAGs load, with a warning, where no python3 is.
 func TestWithoutPython(t *testing.T) {
 	dir, opt, py := malformedDir(t)
