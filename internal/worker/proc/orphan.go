@@ -1,12 +1,14 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -41,7 +43,7 @@ func KillOrphan(o Orphan, grace time.Duration) error {
 		return nil
 	}
 	target := o.PID
-	if o.PGID > 1 && o.PGID != syscall.Getpgrp() {
+	if o.PGID > 1 && o.PGID != syscall.Getpgrp() && leads(o) {
 		target = -o.PGID
 	}
 	if err := syscall.Kill(target, syscall.SIGTERM); err != nil && err != syscall.ESRCH {
@@ -56,6 +58,26 @@ func KillOrphan(o Orphan, grace time.Duration) error {
 		return fmt.Errorf("kill process %d of dispatch %s: %w", o.PID, o.Dispatch, err)
 	}
 	return nil
+}
+
+// EndOrphans ends all processes that FindOrphans finds, at the same time, and
+// returns them. Errors are joined.
+func EndOrphans(installation string, grace time.Duration) ([]Orphan, error) {
+	found, err := FindOrphans(installation)
+	if err != nil {
+		return nil, err
+	}
+	errs := make([]error, len(found))
+	var wg sync.WaitGroup
+	for i, o := range found {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			errs[i] = KillOrphan(o, grace)
+		}()
+	}
+	wg.Wait()
+	return found, errors.Join(errs...)
 }
 
 func alive(o Orphan) bool {

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ func sysProcAttr(death syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: death}
 }
 
-// oomFiles finds the file with this cgroup's count of OOM kills once.
+// oomFile finds the file with this cgroup's count of OOM kills once.
 var oomFile = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -101,6 +102,20 @@ func scan(installation string) ([]Orphan, error) {
 		out = append(out, Orphan{PID: pid, PGID: pgid, Started: started, Dispatch: dispatch})
 	}
 	return out, nil
+}
+
+// leads reports whether the orphan's process group is a task's: its leader is
+// the orphan itself, carries the same dispatch, or has ended.
+func leads(o Orphan) bool {
+	if o.PID == o.PGID {
+		return true
+	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", o.PGID))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	dispatch, _ := marks(strings.Split(string(env), "\x00"))
+	return dispatch == o.Dispatch || len(env) == 0 // a zombie has no environment
 }
 
 // stat returns the group and the start time (clock ticks since boot) of a process.

@@ -11,3 +11,5 @@ func oomKills() int64 { return 0 }
 func scan(installation string) ([]Orphan, error) { return scanPS(installation) }
 
 func stat(pid int) (pgid int, started string, err error) { return statPS(pid) }
+
+func leads(o Orphan) bool { return o.PID == o.PGID }

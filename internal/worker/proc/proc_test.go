@@ -99,8 +99,8 @@ func TestOrphans(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Fatal("a process with another start time was killed")
 	}
-	if err := KillOrphan(found[0], time.Second); err != nil {
-		t.Fatal(err)
+	if ended, err := EndOrphans(inst, time.Second); err != nil || len(ended) != 1 {
+		t.Fatal(ended, err)
 	}
 	st, _ := cmd.Process.Wait()
 	if st == nil || st.Success() {
