@@ -27,7 +27,7 @@ func Default() *Registry {
 			r.Register(c, f)
 		}
 	}
-	fn(empty, std+"operators.empty.EmptyOperator", std+"sensors.external_task.ExternalTaskMarker", std+"decorators.stub._StubOperator")
+	fn(empty, std+"operators.empty.EmptyOperator", std+"sensors.external_task.ExternalTaskMarker")
 	fn(smooth, std+"operators.smooth.SmoothOperator")
 	fn(bash, std+"operators.bash.BashOperator")
 	fn(bashDecorated, std+"decorators.bash._BashDecoratedOperator")
@@ -92,6 +92,8 @@ func (r *Registry) Resolve(class string) (taskrunner.Operator, error) {
 	}
 	text := fmt.Sprintf("this worker cannot run the operator class %s", class)
 	switch {
+	case class == std+"decorators.stub._StubOperator":
+		text += ": @task.stub marks work of another language's runtime; give the task the queue of a worker that has it"
 	case strings.Contains(class, "common.sql."):
 		text += ": it was built without database drivers; send the task to a worker that has them (its queue), or use BashOperator with the database's client"
 	case strings.HasPrefix(class, "airflow.providers."):

@@ -125,9 +125,7 @@ func (p *Process) wait() {
 	err := p.cmd.Wait()
 	p.exit = exitOf(p.cmd.ProcessState, err)
 	p.exit.Ended = p.ended.Load() != 0
-	if p.exit.Signal == syscall.SIGKILL || p.exit.Code == 128+int(syscall.SIGKILL) {
-		p.exit.OOM = oomKills() > p.ooms
-	}
+	p.exit = p.exit.WithOOM(p.ooms)
 	close(p.done)
 }
 
@@ -184,6 +182,19 @@ func ExitOfStatus(status uint32) Exit {
 		return Exit{Code: -1, Signal: ws.Signal()}
 	}
 	return Exit{Code: ws.ExitStatus()}
+}
+
+// OOMKills counts the kernel's kills for memory in this cgroup so far; 0 where
+// it cannot be known.
+func OOMKills() int64 { return oomKills() }
+
+// WithOOM sets OOM if the child was killed and the count of OOM kills has grown
+// since before.
+func (e Exit) WithOOM(before int64) Exit {
+	if e.Signal == syscall.SIGKILL || e.Code == 128+int(syscall.SIGKILL) {
+		e.OOM = oomKills() > before
+	}
+	return e
 }
 
 // Exit is how a child ended.

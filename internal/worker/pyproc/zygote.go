@@ -44,6 +44,7 @@ type forked struct {
 	exit    proc.Exit
 	pipes   []*os.File
 	ended   atomic.Bool
+	ooms    int64 // before it started
 }
 
 func (h *Host) fork(key zygoteKey, dir string, r Run, peer *os.File, out, errs func([]byte)) (child, error) {
@@ -138,7 +139,7 @@ func (z *zygote) close() {
 }
 
 func (z *zygote) fork(r Run, peer *os.File, out, errs func([]byte)) (*forked, error) {
-	f := &forked{started: make(chan error, 1), done: make(chan struct{})}
+	f := &forked{started: make(chan error, 1), done: make(chan struct{}), ooms: proc.OOMKills()}
 	var writers []*os.File
 	defer func() {
 		for _, w := range writers {
@@ -251,6 +252,7 @@ func (z *zygote) listen() {
 }
 
 func (f *forked) finish(e proc.Exit) {
+	e = e.WithOOM(f.ooms)
 	e.Ended = f.ended.Load()
 	go func() {
 		f.outputs.Wait()
