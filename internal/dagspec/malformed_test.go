@@ -251,8 +251,12 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, strict := range []bool{true, false} {
+			start := time.Now()
 			res := Load(memSource(text), "/dags/dag.yml", Options{BundleRoot: "/dags", Now: time.Unix(1767225600, 0), Strict: strict,
 				Limits: Limits{Nodes: 20000}})
+			if d := time.Since(start); d > 3*time.Second {
+				t.Fatalf("took %v", d)
+			}
 			for _, p := range res.Problems {
 				if p.Line < 1 || p.Column < 1 || p.File == "" || strings.Contains(p.Message, "bug of Gust") {
 					t.Fatalf("%+v", p)
