@@ -203,12 +203,30 @@ func (h *Host) runtimeDir() (string, error) {
 	}
 	dir, err := python.Unpack(root)
 	if err != nil && h.cacheDir == "" { // a read-only home, as in Lambda
-		dir, err = python.Unpack(filepath.Join(os.TempDir(), fmt.Sprintf("gust-%d", os.Getuid())))
+		shared := filepath.Join(os.TempDir(), fmt.Sprintf("gust-%d", os.Getuid()))
+		if err = os.Mkdir(shared, 0o700); err == nil || errors.Is(err, os.ErrExist) {
+			if err = private(shared); err == nil {
+				dir, err = python.Unpack(shared)
+			}
+		}
 	}
 	if err == nil {
 		h.dir = dir
 	}
 	return dir, err
+}
+
+// private reports why a folder in a place that all users share cannot hold code.
+func private(dir string) error {
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || !st.IsDir() || int(sys.Uid) != os.Getuid() || st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s must be a folder that only this user can write: remove it, or name another cache folder", dir)
+	}
+	return nil
 }
 
 // child is a running job's process.

@@ -241,6 +241,26 @@ func TestCloseEndsJobs(t *testing.T) {
 	}
 }
 
+// TestCacheFolder: without a home the code goes to a private temporary folder.
+func TestCacheFolder(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("HOME", "/dev/null")
+	t.Setenv("XDG_CACHE_HOME", "/dev/null/x")
+	t.Setenv("TMPDIR", tmp)
+	h := NewHost("", "", "test", 0)
+	dir, err := h.runtimeDir()
+	if err != nil || !strings.HasPrefix(dir, tmp) {
+		t.Fatalf("%s %v", dir, err)
+	}
+	shared := filepath.Dir(dir)
+	if err := os.Chmod(shared, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := NewHost("", "", "test", 0).runtimeDir(); err == nil {
+		t.Errorf("code was put where others can write: %s", dir)
+	}
+}
+
 // TestStandardLibraryFirst: a module beside the DAG does not shadow Python's.
 func TestStandardLibraryFirst(t *testing.T) {
 	h, dir := testHost(t, 0)
