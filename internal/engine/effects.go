@@ -40,20 +40,6 @@ func (e *Engine) effects(ctx context.Context, r *run, o *outcome) {
 			if e.submitter != nil {
 				e.submitter.Cancel(worker.Dispatch{Key: eff.Key, DispatchSeq: eff.DispatchSeq}, cancelCause(o))
 			}
-		case scheduler.DagCallback:
-			e.callback(ctx, r, fmt.Sprintf("dag#%s#%d#%s", r.key, rs.Header.ClearNumber, eff.Reason), func(ctx context.Context, id string) error {
-				return e.callbacks.RunDagCallback(ctx, r.graph.DAG, r.info, eff.Success, eff.Reason, id)
-			})
-		case scheduler.DeadlineMissed:
-			e.callback(ctx, r, fmt.Sprintf("deadline#%s#%d", r.key, eff.Deadline.Index), func(ctx context.Context, id string) error {
-				return e.callbacks.RunDeadline(ctx, r.graph.DAG, r.info, eff.Deadline.Index, eff.Deadline.At, id)
-			})
-		case scheduler.TaskCallback:
-			ti := e.taskInstance(r, eff.Pos, nil)
-			cause := o.causes[dispatchID(r.key, eff.Key.TaskID, eff.Key.MapIndex, ti.dispatchSeq)]
-			e.callback(ctx, r, fmt.Sprintf("task#%s#%d#%t", eff.Key, ti.dispatchSeq, eff.Retry), func(ctx context.Context, id string) error {
-				return e.callbacks.RunTaskCallback(ctx, r.graph.DAG, r.info, ti.TaskInstance, eff.Retry, cause, id)
-			})
 		case scheduler.StartTrigger:
 			e.log.Warn("start_from_trigger needs the Python trigger host; the task is started in a worker instead", "task", eff.Key.String())
 		}
@@ -66,8 +52,9 @@ func (e *Engine) effects(ctx context.Context, r *run, o *outcome) {
 	}
 	e.syncInfo(ctx, r, o)
 	if e.passive {
-		return
+		return // the running server finds the callbacks pending
 	}
+	e.runCallbacks(o.pending)
 	if rs.Header.State.Finished() {
 		e.finished(ctx, r, o)
 	} else {
@@ -127,34 +114,6 @@ func dispatchOf(r *run, pos int) worker.Dispatch {
 		d.Queue, d.Executor = t.Queue, t.Executor
 	}
 	return d
-}
-
-// callback runs one callback in the background, at least once: it is recorded as
-// pending before and as done after.
-func (e *Engine) callback(ctx context.Context, r *run, id string, f func(ctx context.Context, id string) error) {
-	if e.callbacks == nil {
-		e.log.WarnContext(ctx, "no callback runner: callback dropped", "callback", id)
-		return
-	}
-	done, err := e.store.DoneEffect(ctx, id)
-	if err == nil && done {
-		return
-	}
-	info := r.info
-	e.background.Add(1)
-	go func() {
-		defer e.background.Done()
-		ctx := e.closing
-		if err := f(ctx, id); err != nil {
-			e.log.Error("callback failed", "dag_id", info.DagID, "run_id", info.RunID, "callback", id, "err", err)
-		}
-		if ctx.Err() != nil {
-			return // closing: not done
-		}
-		if err := e.store.MarkEffect(context.WithoutCancel(ctx), id, e.now().Add(7*24*time.Hour)); err != nil {
-			e.log.Error("callback not recorded as done; it may run again", "callback", id, "err", err)
-		}
-	}()
 }
 
 // setInfo replaces what is known of the run's INFO item.

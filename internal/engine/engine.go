@@ -133,6 +133,7 @@ type Engine struct {
 	planning   dagLocks
 	backfills  map[int64]airflow.Backfill // unfinished ones
 	claims     map[claimKey]*claimable    // dispatched by this process, not claimed yet
+	inFlight   map[string]bool            // callbacks being carried out
 	background sync.WaitGroup
 	closing    context.Context
 	close      context.CancelFunc
@@ -160,6 +161,7 @@ func New(o Options) *Engine {
 		moved:         map[airflow.DagID]bool{},
 		backfills:     map[int64]airflow.Backfill{},
 		claims:        map[claimKey]*claimable{},
+		inFlight:      map[string]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -183,6 +185,9 @@ func (e *Engine) Close() {
 	e.close()
 	e.background.Wait()
 }
+
+// Wait waits for background effects in progress.
+func (e *Engine) Wait() { e.background.Wait() }
 
 // SetSubmitter replaces the submitter; it must be called before Recover.
 func (e *Engine) SetSubmitter(s Submitter) { e.submitter = s }

@@ -1,8 +1,10 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -515,4 +517,76 @@ func TestDeferralByTime(t *testing.T) {
 		}
 		wantStates(t, h, k, airflow.RunSuccess, nil)
 	})
+}
+
+// recorder counts the callbacks it is asked to run.
+type recorder struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (r *recorder) note(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[id]++
+	return nil
+}
+
+func (r *recorder) RunDagCallback(_ context.Context, _ *airflow.DAG, _ airflow.DagRun, _ bool, reason, id string) error {
+	return r.note(reason + " " + id)
+}
+
+func (r *recorder) RunTaskCallback(_ context.Context, _ *airflow.DAG, _ airflow.DagRun, ti airflow.TaskInstance, retry bool, cause, id string) error {
+	return r.note(fmt.Sprintf("%s retry=%t %s", ti.TaskID, retry, cause))
+}
+
+func (r *recorder) RunDeadline(_ context.Context, _ *airflow.DAG, _ airflow.DagRun, _ int, _ time.Time, id string) error {
+	return r.note(id)
+}
+
+func TestCallbacksSurviveACrash(t *testing.T) {
+	d := memkv.New(memkv.Options{})
+	h := enginetest.New(d, engine.Config{}, nil)
+	ctx := t.Context()
+	rec := &recorder{seen: map[string]int{}}
+	h.Callbacks = rec
+	h.Restart()
+	register(t, h, enginetest.DAG{ID: "d", Fields: map[string]any{"has_on_failure_callback": true},
+		Tasks: []enginetest.Task{{ID: "a", Fields: map[string]any{"has_on_failure_callback": true}}}})
+	trigger(t, h, "d", "r")
+	ds := h.Queue.Take()
+	if _, err := h.Backend.Claim(ctx, ds[0], h.Who); err != nil {
+		t.Fatal(err)
+	}
+	// The worker is lost, and the engine dies right after the commit: its
+	// callbacks are cut off before they run.
+	h.Engine.Close()
+	h.Restart()
+	h.Engine.Close() // a closed engine commits, but carries nothing out
+	if err := h.Engine.Recover(ctx, engine.RecoverOptions{Lost: func(store.Attempt) bool { return true }}); err != nil {
+		t.Fatal(err)
+	}
+	h.Engine.Drain(ctx)
+	h.Engine.Close()
+	pending, err := h.Store.ListPendingEffects(ctx)
+	if err != nil || len(pending) != 2 {
+		t.Fatalf("pending after the crash: %+v %v", pending, err)
+	}
+	rec.mu.Lock()
+	clear(rec.seen)
+	rec.mu.Unlock()
+	h.Restart()
+	if err := h.Engine.Recover(ctx, engine.RecoverOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.Engine.Drain(ctx)
+	h.Engine.Wait()
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.seen["task_failure dag#d/r#0#task_failure"] != 1 || rec.seen["a retry=false the server that ran it was stopped or killed"] != 1 || len(rec.seen) != 2 {
+		t.Errorf("callbacks: %v", rec.seen)
+	}
+	if pending, _ := h.Store.ListPendingEffects(ctx); len(pending) != 0 {
+		t.Errorf("still pending: %v", pending)
+	}
 }

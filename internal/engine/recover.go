@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,11 +48,13 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 	for _, b := range backfills {
 		e.completeBackfill(ctx, b.ID)
 	}
-	return nil
+	return e.recoverCallbacks(ctx)
 }
 
 // Discover takes runs under management that another process created or changed.
-func (e *Engine) Discover(ctx context.Context) error { return e.discover(ctx, RecoverOptions{}) }
+func (e *Engine) Discover(ctx context.Context) error {
+	return errors.Join(e.discover(ctx, RecoverOptions{}), e.recoverCallbacks(ctx))
+}
 
 func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {
 	active, err := e.store.ListActiveRuns(ctx, "")
@@ -97,7 +100,7 @@ func (e *Engine) Refresh(ctx context.Context, key store.RunKey) error {
 	r.mu.Unlock()
 	e.poke(r)
 	e.dagMoved(key.DagID)
-	return e.sweepRun(ctx, r, RecoverOptions{})
+	return errors.Join(e.sweepRun(ctx, r, RecoverOptions{}), e.recoverCallbacks(ctx))
 }
 
 // refreshChanged reads again the runs whose state another process committed.

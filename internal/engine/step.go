@@ -26,6 +26,7 @@ type outcome struct {
 	assets      []producedAsset
 	done        []func(error)
 	causes      map[string]string // dispatch -> why the control plane ended it
+	pending     []store.PendingEffect
 }
 
 type producedAsset struct {
@@ -444,7 +445,8 @@ func (e *Engine) commit(ctx context.Context, r *run, o *outcome) error {
 	if len(dirty) == 0 && !rs.HeaderDirty && r.version > 0 {
 		return nil
 	}
-	v, err := e.store.CommitRunState(ctx, r.key, r.version, scheduler.Encode(rs), r.encoded, dirty)
+	o.pending = e.pendingCallbacks(r, o, e.utcNow())
+	v, err := e.store.CommitRunState(ctx, r.key, r.version, scheduler.Encode(rs), r.encoded, dirty, o.pending...)
 	if err != nil {
 		return err
 	}

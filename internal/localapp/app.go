@@ -16,6 +16,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/blob/fileblob"
 	"github.com/gustflow/gust/internal/bundle"
+	"github.com/gustflow/gust/internal/callback"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
@@ -53,10 +54,9 @@ type Options struct {
 	PythonZygotes int
 	// Records receives every step, for replay; may be nil.
 	Records func(engine.Record)
-	// Callbacks runs callbacks in workers, EngineCallbacks those of lost tasks and DAGs.
-	Callbacks       func(*App) taskrunner.Callbacks
-	EngineCallbacks func(*App) engine.Callbacks
-	Log             *slog.Logger
+	// SMTP is how e-mail is sent by callbacks that name no connection.
+	SMTP callback.SMTPConfig
+	Log  *slog.Logger
 	// WrapDriver puts something around the store's driver (a meter, faults); may be nil.
 	WrapDriver func(kv.Driver) kv.Driver
 }
@@ -72,6 +72,7 @@ type App struct {
 	Processor *dagprocessor.Processor // while serving
 	Worker    *taskrunner.Worker
 	Python    *pyproc.Host
+	Callbacks *callback.Runner
 	Keys      *secrets.Keys
 
 	log    *slog.Logger
@@ -131,11 +132,9 @@ func (a *App) wire(passive bool) error {
 	if a.Bundles, err = bundle.New(blobs, a.Home.path("bundles"), bundle.Options{}); err != nil {
 		return err
 	}
-	eo := engine.Options{Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: a.Options.Records, Passive: passive}
-	if a.Options.EngineCallbacks != nil {
-		eo.Callbacks = a.Options.EngineCallbacks(a)
-	}
-	a.Engine = engine.New(eo)
+	a.Engine = engine.New(engine.Options{
+		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: a.Options.Records, Passive: passive, Callbacks: lateCallbacks{a},
+	})
 	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, nil)
 	return nil
 }

@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/callback"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
@@ -170,9 +172,17 @@ func (a *App) startWorker() {
 			return taskrunner.NewJSONLog(f), nil
 		},
 	}
-	if a.Options.Callbacks != nil {
-		o.Callbacks = a.Options.Callbacks(a)
-	}
+	a.Callbacks = callback.New(callback.Options{
+		Reader: a.Backend, Python: a.Python, Installation: a.Home.Installation(), SMTP: a.Options.SMTP, Masker: a.Options.Masker,
+		OpenLog: a.openCallbackLog,
+		BundleDir: func(ctx context.Context, run airflow.DagRun) (string, error) {
+			if run.BundleHash == "" {
+				return "", nil
+			}
+			return a.Bundles.Materialize(ctx, run.BundleHash)
+		},
+	})
+	o.Callbacks = a.Callbacks
 	a.Worker = taskrunner.New(o)
 	run := func(ctx context.Context, d worker.Dispatch) {
 		if err := a.Worker.Run(ctx, d); err != nil && !errors.Is(err, airflow.ErrSuperseded) {
@@ -190,6 +200,42 @@ func (a *App) startWorker() {
 	}
 	a.router = executor.NewRouter(a.refuse, executors...)
 	a.Engine.SetSubmitter(submitter{a})
+}
+
+// lateCallbacks gives the engine the runner that startWorker makes.
+type lateCallbacks struct{ a *App }
+
+func (l lateCallbacks) RunDagCallback(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, success bool, reason, key string) error {
+	return l.a.Callbacks.RunDagCallback(ctx, dag, run, success, reason, key)
+}
+
+func (l lateCallbacks) RunTaskCallback(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, ti airflow.TaskInstance, retry bool, cause, key string) error {
+	return l.a.Callbacks.RunTaskCallback(ctx, dag, run, ti, retry, cause, key)
+}
+
+func (l lateCallbacks) RunDeadline(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, alert int, at time.Time, key string) error {
+	return l.a.Callbacks.RunDeadline(ctx, dag, run, alert, at, key)
+}
+
+// openCallbackLog opens the log of a callback that the control plane runs: a
+// task's goes to the log of its try, a DAG's to a file of its run.
+func (a *App) openCallbackLog(tc *worker.TaskContext, name string) (taskrunner.LogSink, error) {
+	if tc.Task != nil {
+		f, err := a.openLog(airflow.TaskInstanceKey{DagID: tc.Run.DagID, RunID: tc.Run.RunID, TaskID: tc.Task.TaskID, MapIndex: airflow.Unmapped}, max(1, tc.TryNumber))
+		if err != nil {
+			return nil, err
+		}
+		return taskrunner.NewJSONLog(f), nil
+	}
+	dir := filepath.Join(a.Options.LogFolder, "dag_id="+safeName(string(tc.Run.DagID)), "run_id="+safeName(string(tc.Run.RunID)))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("callback log: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, safeName(name)+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("callback log: %w", err)
+	}
+	return taskrunner.NewJSONLog(f), nil
 }
 
 // submitter lets the worker stop a dispatch before its context does, so that the

@@ -191,8 +191,9 @@ func (s *Store) RunStateVersion(ctx context.Context, k RunKey) (int64, error) {
 // dirty, if the run is still at version base. ErrConflict means that somebody
 // else committed a step: load and decide again. chunks holds all chunks; those
 // not dirty may be nil once the run is wide. A repeated call with the same
-// content succeeds if the first one was applied.
-func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header []byte, chunks [][]byte, dirty []int) (int64, error) {
+// content succeeds if the first one was applied. effects are recorded as pending
+// in the same transaction.
+func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header []byte, chunks [][]byte, dirty []int, effects ...PendingEffect) (int64, error) {
 	cond := kv.Eq(attrVersion, kv.Int(base))
 	if base == 0 {
 		cond = kv.NotExists()
@@ -205,22 +206,32 @@ func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header
 	if total <= inlineBytes && noneNil(chunks) {
 		doc := joinInline(header, chunks)
 		meta.Attrs[attrDoc] = kv.Bytes(doc)
+		if len(effects) > 0 {
+			return committed(s.kv.Transact(ctx, "", withEffects([]kv.Op{kv.Put(meta, cond)}, effects)), meta)
+		}
 		return committed(s.kv.Write(ctx, kv.Put(meta, cond)), meta)
 	}
 	meta.Attrs[attrDoc] = kv.Bytes(header)
 	meta.Attrs[attrChunks] = kv.Int(int64(len(chunks)))
 	meta.Attrs[attrDigest] = kv.Int(digest(header, chunks, dirty))
-	if len(dirty) == 0 {
+	if len(dirty) == 0 && len(effects) == 0 {
 		return committed(s.kv.Write(ctx, kv.Put(meta, cond)), meta)
 	}
-	if len(dirty) >= kv.MaxTransactOps {
-		return s.commitWide(ctx, k, meta, cond, chunks, dirty)
+	if len(dirty)+len(effects) >= kv.MaxTransactOps {
+		return s.commitWide(ctx, k, meta, cond, chunks, dirty, effects)
 	}
 	ops := []kv.Op{kv.Put(meta, cond)}
 	for _, i := range dirty {
 		ops = append(ops, kv.Put(entity(kv.Key{PK: runPK(k), SK: chunkSK(i)}, chunks[i], nil), kv.Cond{}))
 	}
-	return committed(s.kv.Transact(ctx, "", ops), meta)
+	return committed(s.kv.Transact(ctx, "", withEffects(ops, effects)), meta)
+}
+
+func withEffects(ops []kv.Op, effects []PendingEffect) []kv.Op {
+	for _, e := range effects {
+		ops = append(ops, e.op())
+	}
+	return ops
 }
 
 // commitWide writes more chunks than one transaction takes: a run that has just
@@ -228,8 +239,16 @@ func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header
 // META are ahead of it if the process dies in between; they are at most as far
 // as a step that was decided, and every change in them is found again by Sweep
 // (a queued instance is dispatched again under its dispatch_seq).
-func (s *Store) commitWide(ctx context.Context, k RunKey, meta kv.Item, cond kv.Cond, chunks [][]byte, dirty []int) (int64, error) {
+func (s *Store) commitWide(ctx context.Context, k RunKey, meta kv.Item, cond kv.Cond, chunks [][]byte, dirty []int, effects []PendingEffect) (int64, error) {
 	check := kv.Check(meta.Key, cond)
+	for len(effects) > 0 && len(dirty)+len(effects) >= kv.MaxTransactOps {
+		// Ahead of the step: found pending without it, an effect is checked before it is carried out.
+		n := min(len(effects), kv.MaxTransactOps-1)
+		if err := s.kv.Transact(ctx, "", withEffects([]kv.Op{check}, effects[:n])); err != nil {
+			return 0, translate(err)
+		}
+		effects = effects[n:]
+	}
 	for len(dirty) >= kv.MaxTransactOps {
 		ops := []kv.Op{check}
 		for _, i := range dirty[:kv.MaxTransactOps-1] {
@@ -244,7 +263,7 @@ func (s *Store) commitWide(ctx context.Context, k RunKey, meta kv.Item, cond kv.
 	for _, i := range dirty {
 		ops = append(ops, kv.Put(entity(kv.Key{PK: runPK(k), SK: chunkSK(i)}, chunks[i], nil), kv.Cond{}))
 	}
-	return committed(s.kv.Transact(ctx, "", ops), meta)
+	return committed(s.kv.Transact(ctx, "", withEffects(ops, effects)), meta)
 }
 
 // committed interprets the outcome of a commit that writes meta: a condition

@@ -243,6 +243,32 @@ func (s *Store) ListAudit(ctx context.Context, o ListOptions) ([]AuditEvent, str
 	return listIndex(ctx, s, kv.GSI1, allOf(kindAudit), o, docReader[AuditEvent])
 }
 
+// PendingEffect is an effect (a callback) that a committed step asks for. It is
+// written with the step and removed when the effect was carried out, so that a
+// crash in between repeats it.
+type PendingEffect struct {
+	ID   string          `json:"id"`
+	Run  RunKey          `json:"run"`
+	Kind string          `json:"kind"`
+	Doc  json.RawMessage `json:"doc,omitempty"`
+	When time.Time       `json:"when"`
+}
+
+func (p PendingEffect) op() kv.Op {
+	return kv.Put(entity(namedKey(kindEffect, "pending#"+p.ID), marshal(p), listed(kindEffect, joinKey(p.ID))), kv.Cond{})
+}
+
+// ListPendingEffects lists the effects that were not carried out yet, by id.
+func (s *Store) ListPendingEffects(ctx context.Context) ([]PendingEffect, error) {
+	ps, _, err := listIndex(ctx, s, kv.GSI1, allOf(kindEffect), ListOptions{}, docReader[PendingEffect])
+	return ps, err
+}
+
+// DeletePendingEffect forgets an effect that was carried out; absent is fine.
+func (s *Store) DeletePendingEffect(ctx context.Context, id string) error {
+	return translate(s.kv.Write(ctx, kv.Delete(namedKey(kindEffect, "pending#"+id), kv.Cond{})))
+}
+
 // DoneEffect reports whether an effect (a callback, say) was carried out, and
 // MarkEffect records that it was: effects run at least once and are skipped when
 // they are found recorded.

@@ -88,8 +88,10 @@ type Harness struct {
 	Queue   *Queue
 	Log     *slog.Logger
 	Config  engine.Config
-	Who     worker.Identity
-	ids     int
+	// Callbacks are given to engines made by Restart; nil = none.
+	Callbacks engine.Callbacks
+	Who       worker.Identity
+	ids       int
 }
 
 // New returns a harness over a driver.
@@ -104,7 +106,7 @@ func New(d kv.Driver, cfg engine.Config, log *slog.Logger) *Harness {
 func (h *Harness) Restart() {
 	h.Queue = &Queue{}
 	h.Engine = engine.New(engine.Options{
-		Store: h.Store, Submitter: h.Queue, Config: h.Config, Log: h.Log, Now: h.Clock.Now,
+		Store: h.Store, Submitter: h.Queue, Callbacks: h.Callbacks, Config: h.Config, Log: h.Log, Now: h.Clock.Now,
 		NewID: func() string { h.ids++; return fmt.Sprintf("id%08d", h.ids) },
 	})
 	h.Backend = engine.NewBackend(h.Engine, nil, nil, nil)

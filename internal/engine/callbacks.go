@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+)
+
+// Kinds of pending effects.
+const (
+	effectDagCallback  = "dag_callback"
+	effectDeadline     = "deadline"
+	effectTaskCallback = "task_callback"
+)
+
+// callbackDoc is what a pending callback needs to run, also in another process.
+type callbackDoc struct {
+	Success bool   `json:"success,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+
+	Alert int       `json:"alert,omitempty"`
+	At    time.Time `json:"at,omitzero"`
+
+	TaskInstance *airflow.TaskInstance `json:"task_instance,omitempty"`
+	Retry        bool                  `json:"retry,omitempty"`
+	Cause        string                `json:"cause,omitempty"`
+}
+
+// pendingCallbacks lists the callbacks that a step asks for. Their ids name what
+// they are about, so that the same callback is recognised when it comes again.
+func (e *Engine) pendingCallbacks(r *run, o *outcome, now time.Time) []store.PendingEffect {
+	if e.callbacks == nil {
+		return nil
+	}
+	var out []store.PendingEffect
+	add := func(kind, id string, d callbackDoc) {
+		b, err := json.Marshal(d)
+		if err != nil {
+			panic(fmt.Sprintf("engine: %v", err)) // plain data always encodes
+		}
+		out = append(out, store.PendingEffect{ID: id, Kind: kind, Run: r.key, Doc: b, When: now})
+	}
+	for _, eff := range o.effects {
+		switch eff := eff.(type) {
+		case scheduler.DagCallback:
+			add(effectDagCallback, fmt.Sprintf("dag#%s#%d#%s", r.key, r.state.Header.ClearNumber, eff.Reason), callbackDoc{Success: eff.Success, Reason: eff.Reason})
+		case scheduler.DeadlineMissed:
+			add(effectDeadline, fmt.Sprintf("deadline#%s#%d", r.key, eff.Deadline.Index), callbackDoc{Alert: eff.Deadline.Index, At: eff.Deadline.At})
+		case scheduler.TaskCallback:
+			t := r.graph.DAG.Task(eff.Key.TaskID)
+			if t == nil || eff.Retry && !t.HasOnRetryCallback || !eff.Retry && !t.HasOnFailureCallback {
+				continue
+			}
+			v := e.taskInstance(r, eff.Pos, nil)
+			add(effectTaskCallback, fmt.Sprintf("task#%s#%d#%t", eff.Key, v.dispatchSeq, eff.Retry), callbackDoc{
+				TaskInstance: &v.TaskInstance, Retry: eff.Retry,
+				Cause: o.causes[dispatchID(r.key, eff.Key.TaskID, eff.Key.MapIndex, v.dispatchSeq)],
+			})
+		}
+	}
+	return out
+}
+
+// runCallbacks carries pending callbacks out in the background.
+func (e *Engine) runCallbacks(ps []store.PendingEffect) {
+	for _, p := range ps {
+		e.mu.Lock()
+		busy := e.inFlight[p.ID]
+		e.inFlight[p.ID] = true
+		e.mu.Unlock()
+		if busy {
+			continue
+		}
+		e.background.Add(1)
+		go func() {
+			defer e.background.Done()
+			defer func() {
+				e.mu.Lock()
+				delete(e.inFlight, p.ID)
+				e.mu.Unlock()
+			}()
+			if err := e.runCallback(e.closing, p); err != nil {
+				e.log.Error("callback failed", "callback", p.ID, "err", err)
+			}
+		}()
+	}
+}
+
+// runCallback carries one pending callback out. An error of the callback itself
+// changes nothing, as in Airflow: it is logged, and the callback counts as done.
+func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
+	if done, err := e.store.DoneEffect(ctx, p.ID); err != nil || done {
+		if done {
+			err = e.store.DeletePendingEffect(ctx, p.ID)
+		}
+		return err
+	}
+	var d callbackDoc
+	if err := json.Unmarshal(p.Doc, &d); err != nil {
+		return fmt.Errorf("pending callback %s: %w", p.ID, err)
+	}
+	info, err := e.store.GetRun(ctx, p.Run)
+	if isNotFound(err) { // deleted meanwhile
+		return e.store.DeletePendingEffect(ctx, p.ID)
+	}
+	if err != nil {
+		return err
+	}
+	g, err := e.docs.get(ctx, info.DagHash)
+	if err != nil {
+		return err
+	}
+	switch p.Kind {
+	case effectDagCallback:
+		err = e.callbacks.RunDagCallback(ctx, g.DAG, info, d.Success, d.Reason, p.ID)
+	case effectDeadline:
+		err = e.callbacks.RunDeadline(ctx, g.DAG, info, d.Alert, d.At, p.ID)
+	case effectTaskCallback:
+		err = e.callbacks.RunTaskCallback(ctx, g.DAG, info, *d.TaskInstance, d.Retry, d.Cause, p.ID)
+	default:
+		err = fmt.Errorf("pending effect %s has the unknown kind %q", p.ID, p.Kind)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // closing: it runs again after the next start
+	}
+	keep := context.WithoutCancel(ctx)
+	if merr := e.store.MarkEffect(keep, p.ID, e.now().Add(7*24*time.Hour)); merr != nil {
+		return merr
+	}
+	if derr := e.store.DeletePendingEffect(keep, p.ID); derr != nil {
+		return derr
+	}
+	return err
+}
+
+// recoverCallbacks carries out what another process left pending: one that died,
+// or a tool that does not run callbacks itself.
+func (e *Engine) recoverCallbacks(ctx context.Context) error {
+	if e.callbacks == nil || e.passive {
+		return nil
+	}
+	ps, err := e.store.ListPendingEffects(ctx)
+	if err != nil {
+		return fmt.Errorf("pending callbacks: %w", err)
+	}
+	e.runCallbacks(ps)
+	return nil
+}
