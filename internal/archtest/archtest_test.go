@@ -89,7 +89,7 @@ func below(rel string, roots []string) bool {
 		if rel == root {
 			return true
 		}
-		if strings.HasPrefix(rel, root+"/") && !strings.HasPrefix(rel, "internal/store/kv/") && !strings.HasPrefix(rel, "internal/operator/sql") {
+		if strings.HasPrefix(rel, root+"/") && !strings.HasPrefix(rel, "internal/store/kv/") && !strings.HasPrefix(rel, "internal/operator/sqldrivers") {
 			return true
 		}
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
 	"github.com/gustflow/gust/internal/operator"
+	_ "github.com/gustflow/gust/internal/operator/sqldrivers" // the databases SQL tasks may use
+	"github.com/gustflow/gust/internal/operator/sqlop"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/version"
 	"github.com/gustflow/gust/internal/worker"
@@ -160,7 +162,7 @@ func (a *App) startWorker() {
 	}
 	a.Python = pyproc.NewHost("", a.Home.path("cache"), a.Home.Installation(), zygotes)
 	o := taskrunner.Options{
-		Backend: a.Backend, Operators: operator.Default(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
+		Backend: a.Backend, Operators: operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation(), CacheDir: a.Home.path("cache"),
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
@@ -200,6 +202,13 @@ func (a *App) startWorker() {
 	}
 	a.router = executor.NewRouter(a.refuse, executors...)
 	a.Engine.SetSubmitter(submitter{a})
+}
+
+// operators are those of this machine: all of Gust's, with SQL and its drivers.
+func operators() *operator.Registry {
+	r := operator.Default()
+	sqlop.Register(r)
+	return r
 }
 
 // lateCallbacks gives the engine the runner that startWorker makes.
@@ -286,22 +295,13 @@ func (a *App) appendLog(k airflow.TaskInstanceKey, try int, level, event string)
 
 // recover ends what a server that died left behind and takes its runs over.
 func (a *App) recover(ctx context.Context) error {
-	orphans, err := proc.FindOrphans(a.Home.Installation())
+	orphans, err := proc.EndOrphans(a.Home.Installation(), 2*time.Second)
 	if err != nil {
-		a.log.Warn("orphaned task processes could not be looked for", "err", err)
+		a.log.Error("task processes of a server that died could not all be ended", "err", err)
 	}
-	var wg sync.WaitGroup
 	for _, o := range orphans {
-		a.log.Info("ending the task process of a server that died", "pid", o.PID)
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			if err := proc.KillOrphan(o, 2*time.Second); err != nil {
-				a.log.Error("orphaned task process not ended", "pid", o.PID, "err", err)
-			}
-		}()
+		a.log.Info("ended the task process of a server that died", "pid", o.PID)
 	}
-	wg.Wait()
 	self := taskrunner.Self()
 	a.Engine.OnLost(func(d worker.Dispatch, at store.Attempt, cause string) {
 		a.appendLog(d.Key, at.TryNumber, "error", "Task ended without a report: "+cause)

@@ -79,6 +79,7 @@ var runnable = map[string]bool{
 	standard + "sensors.external_task.ExternalTaskMarker":                                 true,
 	"airflow.providers.http.operators.http.HttpOperator":                                  true,
 	"airflow.providers.http.sensors.http.HttpSensor":                                      true,
+	"airflow.providers.common.sql.operators.sql.SQLExecuteQueryOperator":                  true,
 	standard + "operators.python.PythonOperator":                                          true,
 	standard + "operators.python.BranchPythonOperator":                                    true,
 	standard + "operators.python.ShortCircuitOperator":                                    true,
