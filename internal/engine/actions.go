@@ -452,9 +452,13 @@ func (e *Engine) CancelBackfill(ctx context.Context, id int64, user string) (air
 	if err != nil {
 		return b, err
 	}
-	for _, r := range e.activeRuns(b.DagID) {
-		if r.info.BackfillID == id && r.info.State == airflow.RunQueued {
-			if _, err := e.MarkRun(ctx, r.key, airflow.RunFailed, user); err != nil {
+	active, err := e.store.ListActiveRuns(ctx, b.DagID)
+	if err != nil {
+		return b, err
+	}
+	for _, r := range active {
+		if r.BackfillID == id && r.State == airflow.RunQueued {
+			if _, err := e.MarkRun(ctx, store.RunKey{DagID: r.DagID, RunID: r.RunID}, airflow.RunFailed, user); err != nil {
 				return b, err
 			}
 		}

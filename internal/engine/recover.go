@@ -51,9 +51,10 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 	return e.recoverCallbacks(ctx)
 }
 
-// Discover takes runs under management that another process created or changed.
+// Discover takes runs and backfills under management that another process
+// created or changed.
 func (e *Engine) Discover(ctx context.Context) error {
-	return errors.Join(e.discover(ctx, RecoverOptions{}), e.recoverCallbacks(ctx))
+	return errors.Join(e.refreshBackfills(ctx), e.discover(ctx, RecoverOptions{}), e.recoverCallbacks(ctx))
 }
 
 func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {
