@@ -1,0 +1,100 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	nFlag    = flag.Int("n", 150, "number of scenarios")
+	seedFlag = flag.Uint64("seed", 0, "run this one seed, with its trace; with -from the first of n")
+	fromFlag = flag.Uint64("from", 1, "first seed")
+)
+
+// TestSimulation runs -n scenarios, or the one of -seed with its whole trace.
+func TestSimulation(t *testing.T) {
+	if *seedFlag != 0 {
+		res := Run(*seedFlag, true)
+		fmt.Printf("%s\n%s\n", res.Scenario, strings.Join(res.Trace, "\n"))
+		if res.Err != nil {
+			t.Fatalf("seed %d: %v", *seedFlag, res.Err)
+		}
+		t.Logf("seed %d: %+v", *seedFlag, res.Stats)
+		return
+	}
+	begin := time.Now()
+	total, failed := simulate(*fromFlag, *nFlag, 5)
+	for _, f := range failed {
+		res := Run(f.seed, true)
+		tail := res.Trace
+		if len(tail) > 60 {
+			tail = tail[len(tail)-60:]
+		}
+		t.Errorf("seed %d: %v\nscenario:\n%s\ntrace (end):\n%s\nreplay: make sim SEED=%d", f.seed, f.err, res.Scenario, strings.Join(tail, "\n"), f.seed)
+	}
+	took := time.Since(begin)
+	t.Logf("%d scenarios in %s (%.0f/s): %+v", *nFlag, took.Round(time.Millisecond), float64(*nFlag)/took.Seconds(), total)
+	if *nFlag >= 100 && len(failed) == 0 {
+		for name, n := range map[string]int{"claims": total.Claims, "crashes": total.Crashes, "faults": total.Faults, "interventions": total.Actions,
+			"interleavings": total.Interleaved, "asset runs": total.AssetRuns, "backfills": total.Backfills, "edits": total.Edits} {
+			if n == 0 {
+				t.Errorf("no %s in %d scenarios: the simulation tests nothing", name, *nFlag)
+			}
+		}
+	}
+}
+
+type failure struct {
+	seed uint64
+	err  error
+}
+
+// simulate runs n seeds on all cores and stops after some failures. Every 16th
+// seed runs twice: the same history must lead to the same store.
+func simulate(from uint64, n, enough int) (total Stats, failed []failure) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := from
+	for range min(runtime.GOMAXPROCS(0), n) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for {
+				mu.Lock()
+				seed := next
+				next++
+				stop := seed >= from+uint64(n) || len(failed) >= enough
+				mu.Unlock()
+				if stop {
+					return
+				}
+				res := Run(seed, false)
+				err := res.Err
+				if err == nil && seed%16 == 0 {
+					if again := Run(seed, false); again.Dump != res.Dump || again.Err != nil {
+						err = fmt.Errorf("the same seed led to another store (%v)", again.Err)
+					}
+				}
+				mu.Lock()
+				total.add(res.Stats)
+				if err != nil {
+					failed = append(failed, failure{seed, err})
+				}
+				mu.Unlock()
+			}
+		}()
+	}
+	wg.Wait()
+	return total, failed
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,77 @@
+package sim
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gustflow/gust/internal/store/kv"
+)
+
+// traceLines bounds the trace of a failing seed.
+const traceLines = 600
+
+// trace keeps the last lines of a history.
+type trace struct {
+	ring [traceLines]string
+	n    int
+}
+
+func (t *trace) add(s string) {
+	t.ring[t.n%traceLines] = s
+	t.n++
+}
+
+func (t *trace) lines() []string {
+	if t == nil {
+		return nil
+	}
+	var out []string
+	if t.n > traceLines {
+		out = append(out, fmt.Sprintf("… %d earlier lines", t.n-traceLines))
+	}
+	for i := max(0, t.n-traceLines); i < t.n; i++ {
+		out = append(out, t.ring[i%traceLines])
+	}
+	return out
+}
+
+// tracef adds a line, if there is a trace.
+func (w *World) tracef(format string, args ...any) {
+	if w.trace == nil {
+		return
+	}
+	pad := ""
+	if w.inside > 0 {
+		pad = "    | "
+	}
+	w.trace.add(fmt.Sprintf("%9s %s%s", w.now.Sub(w.start).Truncate(time.Millisecond), pad, fmt.Sprintf(format, args...)))
+}
+
+// dump digests every item of the store.
+func (w *World) dump() string {
+	h := sha256.New()
+	for _, key := range slices.SortedFunc(maps.Keys(w.check.keys), compareKeys) {
+		it, err := w.mem.Get(w.ctx, key, true)
+		if err != nil {
+			continue // deleted
+		}
+		fmt.Fprintf(h, "%s\x00%s\x00%d", it.PK, it.SK, it.ExpiresAt)
+		for _, name := range slices.Sorted(maps.Keys(it.Attrs)) {
+			fmt.Fprintf(h, "%s=%#v;", name, it.Attrs[name])
+		}
+		for _, ix := range slices.Sorted(maps.Keys(it.Index)) {
+			fmt.Fprintf(h, "%v=%v|", ix, it.Index[ix])
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func compareKeys(a, b kv.Key) int {
+	return cmp.Or(strings.Compare(a.PK, b.PK), strings.Compare(a.SK, b.SK))
+}
