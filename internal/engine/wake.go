@@ -193,7 +193,7 @@ func (e *Engine) fire(r *run, d worker.Dispatch, value []byte, o *outcome, now t
 func (e *Engine) fireAt(r *run, pos int, t trigger, value []byte, o *outcome, now time.Time) {
 	rep := scheduler.Report{Kind: scheduler.ReportResume, Task: t.dispatch.Key.TaskID, MapIndex: t.dispatch.Key.MapIndex, DispatchSeq: t.dispatch.DispatchSeq, Ended: now}
 	if t.deferral.Trigger.EndState == airflow.TISuccess {
-		rep.Kind = scheduler.ReportSuccess
+		rep.Kind = scheduler.ReportTriggerSuccess
 	}
 	e.applyCore(r, rep, o, now)
 	e.removeTrigger(r, pos)

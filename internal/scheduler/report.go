@@ -13,18 +13,19 @@ type ReportKind uint8
 // The kinds of Report. The first group comes from the worker that holds the
 // dispatch, the second from whoever supervises it.
 const (
-	ReportRunning     ReportKind = iota + 1 // claimed: queued -> running
-	ReportSuccess                           // see XCom and Choice
-	ReportFailed                            // an ordinary exception: retried if tries are left
-	ReportFailedHard                        // AirflowFailException, sensor timeout: never retried
-	ReportSkipped                           // AirflowSkipException
-	ReportReschedule                        // until Until: the sensor wants to be started again
-	ReportDeferred                          // the task waits for a trigger; Until = its timeout or zero
-	ReportResume                            // the trigger fired: deferred -> scheduled
-	ReportLost                              // no heartbeat: an ordinary failure, callbacks not run by a worker
-	ReportKilled                            // stopped from outside (state mismatch, crash): as ReportLost
-	ReportStopped                           // a worker that was told to stop has stopped
-	ReportNotAccepted                       // queued for too long or refused by the executor: send again or fail
+	ReportRunning        ReportKind = iota + 1 // claimed: queued -> running
+	ReportSuccess                              // see XCom and Choice
+	ReportFailed                               // an ordinary exception: retried if tries are left
+	ReportFailedHard                           // AirflowFailException, sensor timeout: never retried
+	ReportSkipped                              // AirflowSkipException
+	ReportReschedule                           // until Until: the sensor wants to be started again
+	ReportDeferred                             // the task waits for a trigger; Until = its timeout or zero
+	ReportResume                               // the trigger fired: deferred -> scheduled
+	ReportTriggerSuccess                       // the trigger fired and ends the instance without a worker: deferred -> success
+	ReportLost                                 // no heartbeat: an ordinary failure, callbacks not run by a worker
+	ReportKilled                               // stopped from outside (state mismatch, crash): as ReportLost
+	ReportStopped                              // a worker that was told to stop has stopped
+	ReportNotAccepted                          // queued for too long or refused by the executor: send again or fail
 )
 
 // Report is what is said about one dispatch of one instance.
@@ -172,6 +173,14 @@ func (a *applier) apply() ReportResult {
 		t.Flags |= FlagResume
 		t.Scheduled = a.now
 		a.rs.set(a.g, a.pos, airflow.TIScheduled, CodeReported)
+		return ReportResult{}
+	case ReportTriggerSuccess:
+		if t.State != airflow.TIDeferred {
+			return refuse(RefusedState, "a trigger fired for an instance that is %s, not deferred", t.State)
+		}
+		t.Flags &^= FlagResume | FlagTimedOut
+		t.End = a.end()
+		a.rs.set(a.g, a.pos, airflow.TISuccess, CodeReported)
 		return ReportResult{}
 	case ReportNotAccepted:
 		if t.State != airflow.TIQueued {

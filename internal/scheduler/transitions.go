@@ -57,7 +57,7 @@ func Moves() []Move {
 	add(byDispatch, airflow.TIQueued, airflow.TIScheduled, airflow.TIFailed)
 	add(byReport, airflow.TIRunning, airflow.TISuccess, airflow.TIFailed, airflow.TISkipped, airflow.TIUpForRetry, airflow.TIUpForReschedule, airflow.TIDeferred)
 	add(byReport, airflow.TIRestarting, airflow.TIUpForRetry)
-	add(byTrigger, airflow.TIDeferred, airflow.TIScheduled)
+	add(byTrigger, airflow.TIDeferred, airflow.TIScheduled, airflow.TISuccess)
 	for _, s := range append(append([]airflow.TIState{}, unfinished...), airflow.TIUpstreamFailed, airflow.TIRemoved) {
 		add(byBranch, s, airflow.TISkipped)
 	}
