@@ -20,6 +20,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/config"
+	"github.com/gustflow/gust/internal/mask"
 )
 
 // Exit codes of every command.
@@ -37,7 +39,10 @@ type Env struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Getenv func(string) string
-	Now    func() time.Time
+	// Environ are all environment variables, as os.Environ returns them; nil
+	// leaves configuration, AIRFLOW_CONN_… and AIRFLOW_VAR_… at what files say.
+	Environ func() []string
+	Now     func() time.Time
 	// Terminal says that Stdout is a terminal; Width is its width in characters.
 	Terminal bool
 	Width    int
@@ -48,7 +53,7 @@ type Env struct {
 func OSEnv() Env {
 	e := Env{
 		Args: os.Args[1:], Name: filepath.Base(os.Args[0]), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Now: time.Now, Terminal: term.IsTerminal(int(os.Stdout.Fd())), Width: 100, User: os.Getenv("USER"),
+		Getenv: os.Getenv, Environ: os.Environ, Now: time.Now, Terminal: term.IsTerminal(int(os.Stdout.Fd())), Width: 100, User: os.Getenv("USER"),
 	}
 	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
 		e.Width = w
@@ -122,6 +127,8 @@ type command struct {
 	output  string
 	verbose bool
 	closers []func()
+	loaded  *config.Config
+	masker  *mask.Masker
 }
 
 func (c *command) close() {

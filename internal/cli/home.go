@@ -4,32 +4,88 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/config"
+	"github.com/gustflow/gust/internal/connection"
+	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/dagprocessor/yamlloader"
 	"github.com/gustflow/gust/internal/dagspec"
+	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/localapp"
+	"github.com/gustflow/gust/internal/mask"
 	"github.com/gustflow/gust/internal/version"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
+
+func (c *command) environ() []string {
+	if c.env.Environ == nil {
+		return nil
+	}
+	return c.env.Environ()
+}
+
+// config reads the configuration of the home, once.
+func (c *command) config() (*config.Config, error) {
+	if c.loaded == nil {
+		cfg, err := config.Load(config.Input{Home: c.home, Environ: c.environ()})
+		if err != nil {
+			return nil, fmt.Errorf("the configuration is not valid:\n%w", err)
+		}
+		c.loaded = cfg
+		c.masker = mask.New(mask.Options{ShowSensitive: !cfg.Core.HideSensitiveVarConnFields, Names: cfg.Core.SensitiveVarConnNames, MinLength: cfg.Logging.MinLengthMaskedSecret})
+	}
+	return c.loaded, nil
+}
 
 // options returns how the home is opened, from flags, environment and configuration.
 func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options, error) {
-	if dagsFolder != "" {
-		abs, err := filepath.Abs(dagsFolder)
-		if err != nil {
-			return localapp.Options{}, err
-		}
-		dagsFolder = abs
+	cfg, err := c.config()
+	if err != nil {
+		return localapp.Options{}, err
 	}
 	if dagsFolder == "" {
-		dagsFolder = filepath.Join(c.home, "dags")
+		dagsFolder = cfg.Core.DagsFolder
 	}
+	if dagsFolder, err = filepath.Abs(dagsFolder); err != nil {
+		return localapp.Options{}, err
+	}
+	ignoreFirst, useSchedule, paused := cfg.Scheduler.IgnoreFirstDependsOnPastByDefault, cfg.Scheduler.UseJobSchedule, cfg.Core.DagsArePausedAtCreation
+	return localapp.Options{
+		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor,
+		Engine: engine.Config{
+			Parallelism: cfg.Core.Parallelism, MaxMapLength: cfg.Core.MaxMapLength, MaxRequeues: cfg.Scheduler.NumStuckInQueuedRetries,
+			QueuedTimeout: cfg.Scheduler.TaskQueuedTimeout, HeartbeatTimeout: cfg.Scheduler.TaskInstanceHeartbeatTimeout,
+			IgnoreFirstDependsOnPast: &ignoreFirst, DefaultPoolSlots: cfg.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &useSchedule,
+		},
+		LogFolder: cfg.Logging.BaseLogFolder, LogLevel: taskrunner.Level(strings.ToLower(cfg.Logging.LoggingLevel)), PausedAtCreation: &paused,
+		RefreshInterval: cfg.DagProcessor.RefreshInterval, KilledTaskCleanupTime: cfg.Core.KilledTaskCleanupTime,
+		HeartbeatInterval: cfg.Workers.MinHeartbeatInterval, MaxTemplatedLength: cfg.Core.MaxTemplatedFieldLength, MaxMapLength: cfg.Core.MaxMapLength,
+		Masker: c.masker, Secrets: c.environmentSecrets(), PythonZygotes: cfg.Gust.PythonZygotes,
+		Loader: c.loader(cfg, dagsFolder),
+	}, nil
+}
+
+// loader returns the reader of DAG files.
+func (c *command) loader(cfg *config.Config, dagsFolder string) dagprocessor.Loader {
 	py := dagspec.NewInterpreter(dagsFolder, filepath.Join(dagsFolder, "plugins"), filepath.Join(dagsFolder, "include"))
 	c.closers = append(c.closers, func() { _ = py.Close() })
-	return localapp.Options{
-		Home: c.home, DagsFolder: dagsFolder, Log: log,
-		Loader: yamlloader.New(yamlloader.Config{Version: version.String(), Options: dagspec.Options{Python: py}}),
-	}, nil
+	return yamlloader.New(yamlloader.Config{Version: version.String(), Options: dagspec.Options{Python: py, Config: dagspec.Config{
+		MaxActiveRuns: cfg.Core.MaxActiveRunsPerDag, MaxActiveTasks: cfg.Core.MaxActiveTasksPerDag, CatchupByDefault: cfg.Scheduler.CatchupByDefault,
+	}}})
+}
+
+// environmentSecrets looks variables and connections up in the environment.
+func (c *command) environmentSecrets() connection.Env {
+	env := map[string]string{}
+	for _, kv := range c.environ() {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	return connection.Env{Lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
 }
 
 // open opens the home for a command.
@@ -52,9 +108,63 @@ func (c *command) notify(ctx context.Context, a *localapp.App, n localapp.Notice
 	return err
 }
 
+// tell is notify for changes that something should follow from soon: without a
+// server it says so.
+func (c *command) tell(ctx context.Context, a *localapp.App, n localapp.Notice, what string) error {
+	there, err := a.Home.Notify(ctx, n)
+	if err == nil && !there {
+		c.hint("no server runs on %s: %s when one is started (gust standalone)", a.Home, what)
+	}
+	return err
+}
+
 // say prints a line for people; with -o json or yaml only data is printed.
 func (c *command) say(format string, args ...any) {
 	if c.output == "table" || c.output == "plain" {
 		fmt.Fprintf(c.env.Stdout, format+"\n", args...)
 	}
+}
+
+// hint prints a line for people beside the data.
+func (c *command) hint(format string, args ...any) {
+	fmt.Fprintf(c.env.Stderr, format+"\n", args...)
+}
+
+// dag returns a DAG's model.
+func (c *command) dag(ctx context.Context, a *localapp.App, id string) (airflow.DagModel, error) {
+	m, err := a.Store.GetDag(ctx, airflow.DagID(id))
+	if err != nil {
+		return m, fmt.Errorf("DAG %q: %w (gust dags list shows what there is)", id, err)
+	}
+	return m, nil
+}
+
+// readInput reads a file, or standard input for "-".
+func (c *command) readInput(path string) ([]byte, error) {
+	if path == "-" {
+		return readAll(c.env.Stdin)
+	}
+	return os.ReadFile(path)
+}
+
+// writeOutput writes a file that may hold secrets, or standard output for "-".
+func (c *command) writeOutput(path string, b []byte) error {
+	if path == "-" {
+		_, err := c.env.Stdout.Write(b)
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
+
+// confirm asks a question that has to be answered with y; yes answers it.
+func (c *command) confirm(yes bool, format string, args ...any) (bool, error) {
+	if yes {
+		return true, nil
+	}
+	fmt.Fprintf(c.env.Stderr, format+" [y/n] ", args...)
+	var answer string
+	if _, err := fmt.Fscan(c.env.Stdin, &answer); err != nil {
+		return false, usagef("not confirmed: answer y, or give --yes")
+	}
+	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"), nil
 }

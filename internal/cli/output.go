@@ -203,7 +203,10 @@ func iso(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.999999-07:00")
+	if t.Nanosecond() < 1000 {
+		return t.UTC().Format("2006-01-02T15:04:05-07:00")
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000-07:00")
 }
 
 // stateText renders a state; "None" is Airflow's word for null here.
