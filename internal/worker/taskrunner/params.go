@@ -148,11 +148,3 @@ func collect(e *jsonschema.ValidationError, out *[]string) {
 	}
 	*out = append(*out, at+e.ErrorKind.LocalizedString(english))
 }
-
-// ValidateConf checks a run's conf against the params of a DAG, as a trigger
-// does before it creates the run: an InvalidError names every param that is
-// wrong.
-func ValidateConf(dag *airflow.DAG, conf json.RawMessage) error {
-	_, err := mergeParams(dag, nil, conf)
-	return err
-}
