@@ -517,6 +517,7 @@ func (e *Engine) DeleteRun(ctx context.Context, key store.RunKey) error {
 	e.mu.Unlock()
 	if r != nil {
 		e.admission.drop(key)
+		e.slotsFreed(key)
 		e.forget(r)
 	}
 	e.dagMoved(key.DagID)

@@ -18,6 +18,12 @@ import (
 // freed slot costs time in the number of lanes, not of waiters. A lane is the
 // waiters of one task in one run, which share priority, pool and limits.
 //
+// What a step takes counts at once, what it gives back counts for other runs only
+// when the step is committed: until then, and for ever if the process dies, the
+// store says that the slot is taken. Slots that a step passes on to other runs
+// are promised to them and theirs after the commit. A run whose commit failed
+// keeps everything it may hold until its state has been read again.
+//
 // It can be rebuilt from the states of the unfinished runs at any time (load).
 type admission struct {
 	mu          sync.Mutex
@@ -60,6 +66,17 @@ type runAdmission struct {
 	perTask map[int32]int // queued, running and deferred
 	holding map[int]slot  // by position
 	granted []int         // slots handed out, not yet dispatched
+	leaving []slot        // given back by a step that is not committed yet
+	// promised are slots handed to other runs by a step that is not committed yet;
+	// reserved are those of this run that another one has promised.
+	promised []promise
+	reserved map[int]store.RunKey // by whom
+}
+
+type promise struct {
+	run    store.RunKey
+	task   int32
+	waiter waiter
 }
 
 type slot struct {
@@ -166,7 +183,7 @@ func (a *admission) setPools(pools []airflow.Pool) {
 func (a *admission) runOf(key store.RunKey, g *scheduler.Graph, rs *scheduler.RunState) *runAdmission {
 	ra := a.runs[key]
 	if ra == nil {
-		ra = &runAdmission{perTask: map[int32]int{}, holding: map[int]slot{}}
+		ra = &runAdmission{perTask: map[int32]int{}, holding: map[int]slot{}, reserved: map[int]store.RunKey{}}
 		if d := rs.Header.LogicalDate; d != nil {
 			ra.date = scheduler.At(*d)
 		}
@@ -225,8 +242,9 @@ func (a *admission) settle(key store.RunKey, g *scheduler.Graph, rs *scheduler.R
 		if wants && held.task == ti.Task && held.deferred == (s == airflow.TIDeferred) {
 			return
 		}
-		a.account(key, ra, held, -1)
+		ra.leaving = append(ra.leaving, held)
 		delete(ra.holding, pos)
+		delete(ra.reserved, pos)
 	}
 	if wants {
 		sl := slot{ti.Task, s == airflow.TIDeferred}
@@ -238,17 +256,24 @@ func (a *admission) settle(key store.RunKey, g *scheduler.Graph, rs *scheduler.R
 	waits := known && s == airflow.TIScheduled && !granted
 	switch {
 	case waits:
-		if l == nil {
-			l = &lane{key: lk, node: &g.Tasks[ti.Task], run: ra, in: map[int]bool{}, at: -1}
-			a.lanes[lk] = l
-		}
-		if !l.in[pos] {
-			l.in[pos] = true
-			heap.Push(&l.waiting, waiter{ti.MapIndex, pos})
-			a.place(l)
-		}
+		a.wait(key, ra, ti.Task, waiter{ti.MapIndex, pos})
 	case l != nil && l.in[pos]:
 		delete(l.in, pos)
+		a.place(l)
+	}
+}
+
+// wait puts a waiter into its lane.
+func (a *admission) wait(key store.RunKey, ra *runAdmission, task int32, w waiter) {
+	lk := laneKey{key, task}
+	l := a.lanes[lk]
+	if l == nil {
+		l = &lane{key: lk, node: &ra.graph.Tasks[task], run: ra, in: map[int]bool{}, at: -1}
+		a.lanes[lk] = l
+	}
+	if !l.in[w.pos] {
+		l.in[w.pos] = true
+		heap.Push(&l.waiting, w)
 		a.place(l)
 	}
 }
@@ -323,13 +348,38 @@ func (a *admission) why(l *lane) scheduler.Code {
 	return ""
 }
 
-// pump hands out free slots. It returns the positions of the given run that got
-// one, now or since its last call, and the other runs that did: they must be
-// stepped, and take theirs then.
-func (a *admission) pump(key store.RunKey) (granted []int, others []store.RunKey) {
+// pump hands out free slots, those that the given run's step gives back among
+// them. It returns the positions of that run that got one, now or earlier; what
+// other runs get they learn when the step is committed.
+func (a *admission) pump(key store.RunKey) (granted []int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	told := map[store.RunKey]bool{}
+	ra := a.runs[key]
+	if ra == nil {
+		return nil
+	}
+	for _, sl := range ra.leaving {
+		a.account(key, ra, sl, -1)
+	}
+	a.hand(func(l *lane, w waiter) {
+		if l.key.run != key {
+			l.run.reserved[w.pos] = key
+			ra.promised = append(ra.promised, promise{l.key.run, l.key.task, w})
+		}
+	})
+	for _, sl := range ra.leaving {
+		a.account(key, ra, sl, 1)
+	}
+	for _, pos := range ra.granted {
+		if _, promised := ra.reserved[pos]; !promised {
+			granted = append(granted, pos)
+		}
+	}
+	return granted
+}
+
+// hand gives free slots to waiters in their order and tells to whom.
+func (a *admission) hand(told func(*lane, waiter)) {
 	var blocked []*lane
 	for len(a.order) > 0 && a.active < a.parallelism {
 		l := a.order[0]
@@ -345,10 +395,7 @@ func (a *admission) pump(key store.RunKey) (granted []int, others []store.RunKey
 		l.run.holding[w.pos] = sl
 		l.run.granted = append(l.run.granted, w.pos)
 		a.account(l.key.run, l.run, sl, 1)
-		if l.key.run != key && !told[l.key.run] {
-			told[l.key.run] = true
-			others = append(others, l.key.run)
-		}
+		told(l, w)
 		a.place(l)
 	}
 	for _, l := range blocked {
@@ -356,10 +403,70 @@ func (a *admission) pump(key store.RunKey) (granted []int, others []store.RunKey
 			heap.Push(&a.order, l)
 		}
 	}
-	if ra := a.runs[key]; ra != nil {
-		granted = append(granted, ra.granted...)
+}
+
+// committed makes what a run's step gave back free for all. It returns the runs
+// that got slots: they must be stepped, and take them then.
+func (a *admission) committed(key store.RunKey) (others []store.RunKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	told := map[store.RunKey]bool{}
+	tell := func(k store.RunKey) {
+		if !told[k] {
+			told[k] = true
+			others = append(others, k)
+		}
 	}
-	return granted, others
+	if ra := a.runs[key]; ra != nil {
+		for _, sl := range ra.leaving {
+			a.account(key, ra, sl, -1)
+		}
+		ra.leaving = ra.leaving[:0]
+		for _, p := range ra.promised {
+			if o := a.runs[p.run]; o != nil && o.reserved[p.waiter.pos] == key {
+				delete(o.reserved, p.waiter.pos)
+				tell(p.run)
+			}
+		}
+		ra.promised = ra.promised[:0]
+	}
+	a.hand(func(l *lane, _ waiter) { tell(l.key.run) })
+	return others
+}
+
+// unload is called when a run's step could not be committed, or nobody knows
+// whether it was: the run keeps what it may hold until load, waits for nothing,
+// and takes back what it promised.
+func (a *admission) unload(key store.RunKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ra := a.runs[key]
+	if ra == nil {
+		return
+	}
+	a.removeLanes(key, ra)
+	a.takeBack(key, ra)
+}
+
+// takeBack makes those wait again to whom a run has promised slots.
+func (a *admission) takeBack(key store.RunKey, ra *runAdmission) {
+	for _, p := range ra.promised {
+		o := a.runs[p.run]
+		if o == nil || o.reserved[p.waiter.pos] != key {
+			continue
+		}
+		delete(o.reserved, p.waiter.pos)
+		for i, pos := range o.granted {
+			if pos == p.waiter.pos {
+				o.granted = append(o.granted[:i], o.granted[i+1:]...)
+				break
+			}
+		}
+		a.account(p.run, o, o.holding[p.waiter.pos], -1)
+		delete(o.holding, p.waiter.pos)
+		a.wait(p.run, o, p.task, p.waiter)
+	}
+	ra.promised = ra.promised[:0]
 }
 
 // dispatched takes the granted positions of a run off the list; those that could
@@ -371,17 +478,43 @@ func (a *admission) dispatched(key store.RunKey, granted []int, ts []scheduler.T
 	if ra == nil {
 		return
 	}
-	ra.granted = ra.granted[:0]
-	ok := map[int]bool{}
+	done := map[int]bool{}
+	for _, pos := range granted {
+		done[pos] = true
+	}
+	kept := ra.granted[:0]
+	for _, pos := range ra.granted {
+		if !done[pos] {
+			kept = append(kept, pos)
+		}
+	}
+	ra.granted = kept
 	for _, t := range ts {
-		ok[t.Pos] = true
+		delete(done, t.Pos)
 	}
 	for _, pos := range granted {
-		if sl, held := ra.holding[pos]; held && !ok[pos] {
+		if sl, held := ra.holding[pos]; held && done[pos] {
 			a.account(key, ra, sl, -1)
 			delete(ra.holding, pos)
 		}
 	}
+}
+
+// end gives back everything of a run that has ended.
+func (a *admission) end(key store.RunKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ra := a.runs[key]
+	if ra == nil {
+		return
+	}
+	for pos, sl := range ra.holding { // only sums: order does not matter
+		ra.leaving = append(ra.leaving, sl)
+		delete(ra.holding, pos)
+	}
+	ra.granted = ra.granted[:0]
+	clear(ra.reserved)
+	a.removeLanes(key, ra)
 }
 
 // drop removes everything of a run.
@@ -396,9 +529,18 @@ func (a *admission) dropLocked(key store.RunKey) {
 	if ra == nil {
 		return
 	}
+	a.takeBack(key, ra)
 	for _, sl := range ra.holding {
 		a.account(key, ra, sl, -1)
 	}
+	for _, sl := range ra.leaving {
+		a.account(key, ra, sl, -1)
+	}
+	a.removeLanes(key, ra)
+	delete(a.runs, key)
+}
+
+func (a *admission) removeLanes(key store.RunKey, ra *runAdmission) {
 	for task := range ra.graph.Tasks {
 		if l := a.lanes[laneKey{key, int32(task)}]; l != nil {
 			if l.at >= 0 {
@@ -407,7 +549,6 @@ func (a *admission) dropLocked(key store.RunKey) {
 			delete(a.lanes, l.key)
 		}
 	}
-	delete(a.runs, key)
 }
 
 // reasons says, by position, why the waiting instances of a run are not queued.

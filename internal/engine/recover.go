@@ -87,6 +87,7 @@ func (e *Engine) Refresh(ctx context.Context, key store.RunKey) error {
 		e.mu.Unlock()
 		if r != nil {
 			e.admission.drop(key)
+			e.slotsFreed(key)
 			e.forget(r)
 		}
 		return nil

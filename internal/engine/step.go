@@ -79,7 +79,7 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 func (e *Engine) unload(r *run) {
 	r.state, r.encoded, r.version = nil, nil, 0
 	r.triggers = map[int]trigger{}
-	e.admission.drop(r.key)
+	e.admission.unload(r.key)
 }
 
 // load makes the run's state present. A run that has not started has no state
@@ -207,6 +207,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if err := e.commit(ctx, r, o); err != nil {
 		return nil, err
 	}
+	e.slotsFreed(r.key)
 	e.record(r, before, mail, o, now)
 	return o, nil
 }
@@ -394,22 +395,22 @@ func (e *Engine) refreshRunning(ctx context.Context, r *run, o *outcome, now tim
 func (e *Engine) admit(ctx context.Context, r *run, facts scheduler.Facts, o *outcome, now time.Time) {
 	e.pools.refresh(ctx, e.admission, now)
 	e.admission.apply(r.key, r.graph, r.state, o.transitions)
-	if facts.Paused || r.state.Header.State.Finished() {
-		if r.state.Header.State.Finished() {
-			e.admission.drop(r.key)
-		} else {
-			e.admission.hold(r.key, true)
-		}
+	if r.state.Header.State.Finished() {
+		e.admission.end(r.key)
 	} else {
-		e.admission.hold(r.key, false)
+		// A run that was queued again keeps its waiters until it runs.
+		e.admission.hold(r.key, facts.Paused || r.state.Header.State != airflow.RunRunning)
 	}
-	granted, others := e.admission.pump(r.key)
-	if len(granted) > 0 {
+	if granted := e.admission.pump(r.key); len(granted) > 0 {
 		trs := scheduler.Dispatch(r.graph, r.state, granted, e.cfg.QueuedTimeout, now)
 		e.admission.dispatched(r.key, granted, trs)
 		o.transitions = append(o.transitions, trs...)
 	}
-	for _, k := range others {
+}
+
+// slotsFreed steps the runs that got slots which a committed step gave back.
+func (e *Engine) slotsFreed(key store.RunKey) {
+	for _, k := range e.admission.committed(key) {
 		e.mu.Lock()
 		if other := e.runs[k]; other != nil {
 			e.enqueueLocked(other)

@@ -58,6 +58,7 @@ type checker struct {
 	events   map[string]airflow.AssetEvent
 	reach    [airflow.NumTIStates][airflow.NumTIStates]bool
 	deletion map[store.RunKey]bool
+	restarts map[airflow.TaskInstanceKey]int
 }
 
 type poolSize struct {
@@ -70,7 +71,7 @@ func newChecker(w *World) *checker {
 		w: w, keys: map[kv.Key]struct{}{}, graphs: map[string]*scheduler.Graph{}, runs: map[store.RunKey]*runSnap{},
 		claims: map[dispatchKey]string{}, begun: map[dispatchKey]worker.Identity{}, acked: map[dispatchKey]*worker.Report{},
 		sizes: map[string][]poolSize{}, consumed: map[airflow.DagID]map[string]airflow.RunID{}, events: map[string]airflow.AssetEvent{},
-		reach: reachable(), deletion: map[store.RunKey]bool{},
+		reach: reachable(), deletion: map[store.RunKey]bool{}, restarts: map[airflow.TaskInstanceKey]int{},
 	}
 	c.poolIs(airflow.Pool{Name: airflow.DefaultPool, Slots: w.sc.Config.DefaultPoolSlots})
 	return c
@@ -346,7 +347,11 @@ func (c *checker) meta(p *proc, k store.RunKey) {
 		w.fail("run %s went from %s to %s", k, from, now.header.State)
 	}
 	for i, t := range now.tis {
-		if t.try > t.limit+1 {
+		// A running instance that is cleared is tried again, with or without tries left.
+		if t.state == airflow.TIRestarting && (i >= len(old.tis) || old.tis[i].state != airflow.TIRestarting) {
+			c.restarts[t.key]++
+		}
+		if t.try > t.limit+1+c.restarts[t.key] {
 			w.fail("%s is in try %d, max_tries is %d", t.key, t.try, t.limit)
 		}
 		if i >= len(old.tis) {
@@ -548,7 +553,7 @@ func (c *checker) started(d worker.Dispatch, who worker.Identity, tc *worker.Tas
 		c.w.fail("dispatch %s started twice: by %+v and by %+v", d, other, who)
 	}
 	c.begun[k] = who
-	if tc.TryNumber < 1 || tc.TryNumber > tc.MaxTries+1 {
+	if tc.TryNumber < 1 || tc.TryNumber > tc.MaxTries+1+c.restarts[d.Key] {
 		c.w.fail("dispatch %s is try %d of %d", d, tc.TryNumber, tc.MaxTries+1)
 	}
 }

@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	nFlag    = flag.Int("n", 150, "number of scenarios")
-	seedFlag = flag.Uint64("seed", 0, "run this one seed, with its trace; with -from the first of n")
-	fromFlag = flag.Uint64("from", 1, "first seed")
+	nFlag      = flag.Int("n", 150, "number of scenarios")
+	seedFlag   = flag.Uint64("seed", 0, "run this one seed, with its trace; with -from the first of n")
+	fromFlag   = flag.Uint64("from", 1, "first seed")
+	enoughFlag = flag.Int("failures", 3, "stop after so many failing seeds")
 )
 
 // TestSimulation runs -n scenarios, or the one of -seed with its whole trace.
@@ -29,7 +30,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	begin := time.Now()
-	total, failed := simulate(*fromFlag, *nFlag, 5)
+	total, failed := simulate(*fromFlag, *nFlag, *enoughFlag)
 	for _, f := range failed {
 		res := Run(f.seed, true)
 		tail := res.Trace

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/worker"
 )
 
@@ -92,7 +93,7 @@ func (j *job) again(f func()) {
 }
 
 func retryable(err error) bool {
-	return errors.Is(err, airflow.ErrThrottled) || errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrConflict)
+	return errors.Is(err, airflow.ErrThrottled) || errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrConflict) || errors.Is(err, kv.ErrClosed)
 }
 
 func (j *job) claim() {
