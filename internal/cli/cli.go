@@ -114,8 +114,8 @@ func airflowArgs(env Env) []string {
 	if len(a) >= 2 && a[0] == "celery" && a[1] == "worker" {
 		return append([]string{"worker"}, a[2:]...)
 	}
-	if len(a) >= 1 && (a[0] == "api-server" || a[0] == "webserver") {
-		return append([]string{"standalone"}, a[1:]...)
+	if len(a) >= 1 && a[0] == "webserver" {
+		return append([]string{"api-server"}, a[1:]...)
 	}
 	return a
 }
@@ -182,6 +182,9 @@ func (c *command) root() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	home := c.env.Getenv("GUST_HOME")
+	if home == "" && c.env.Name == "airflow" {
+		home = c.env.Getenv("AIRFLOW_HOME")
+	}
 	if home == "" {
 		if h, err := os.UserHomeDir(); err == nil {
 			home = filepath.Join(h, ".gust")

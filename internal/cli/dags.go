@@ -26,7 +26,7 @@ const bundleName = "dags-folder"
 func (c *command) dagsCommands() []*cobra.Command {
 	return []*cobra.Command{group("dags", "Manage DAGs",
 		c.dagsList(), c.dagsDetails(), c.dagsListImportErrors(), c.dagsListRuns(), c.dagsState(), c.dagsNextExecution(),
-		c.dagsPause(true), c.dagsPause(false), c.dagsTrigger(), c.dagsDelete(), c.dagsShow(),
+		c.dagsPause(true), c.dagsPause(false), c.dagsTrigger(), c.dagsDelete(), c.dagsShow(), c.dagsTest(),
 		c.dagsReserialize(), c.dagsValidate(), c.dagsReport())}
 }
 

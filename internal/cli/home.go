@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/callback"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/connection"
 	"github.com/gustflow/gust/internal/dagprocessor"
@@ -64,9 +65,20 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		LogFolder: cfg.Logging.BaseLogFolder, LogLevel: taskrunner.Level(strings.ToLower(cfg.Logging.LoggingLevel)), PausedAtCreation: &paused,
 		RefreshInterval: cfg.DagProcessor.RefreshInterval, KilledTaskCleanupTime: cfg.Core.KilledTaskCleanupTime,
 		HeartbeatInterval: cfg.Workers.MinHeartbeatInterval, MaxTemplatedLength: cfg.Core.MaxTemplatedFieldLength, MaxMapLength: cfg.Core.MaxMapLength,
-		Masker: c.masker, Secrets: c.environmentSecrets(), PythonZygotes: cfg.Gust.PythonZygotes,
+		Masker: c.masker, Secrets: c.environmentSecrets(), PythonZygotes: cfg.Gust.PythonZygotes, MaxTaskLogBytes: int64(cfg.Gust.MaxTaskLogBytes),
+		SMTP: callback.SMTPConfig{
+			Host: cfg.SMTP.Host, Port: cfg.SMTP.Port, User: cfg.SMTP.User, Password: cfg.SMTP.Password, From: mailFrom(cfg),
+			StartTLS: cfg.SMTP.StartTLS, SSL: cfg.SMTP.SSL, Timeout: cfg.SMTP.Timeout,
+		},
 		Loader: c.loader(cfg, dagsFolder),
 	}, nil
+}
+
+func mailFrom(cfg *config.Config) string {
+	if cfg.Email.FromEmail != "" {
+		return cfg.Email.FromEmail
+	}
+	return cfg.SMTP.MailFrom
 }
 
 // loader returns the reader of DAG files.
@@ -89,8 +101,11 @@ func (c *command) environmentSecrets() connection.Env {
 }
 
 // open opens the home for a command.
-func (c *command) open(ctx context.Context) (*localapp.App, error) {
-	o, err := c.options("", nil)
+func (c *command) open(ctx context.Context) (*localapp.App, error) { return c.openWith(ctx, "") }
+
+// openWith opens the home with another DAG folder than the configured one.
+func (c *command) openWith(ctx context.Context, dagsFolder string) (*localapp.App, error) {
+	o, err := c.options(dagsFolder, nil)
 	if err != nil {
 		return nil, err
 	}

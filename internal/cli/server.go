@@ -9,16 +9,21 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/version"
 )
 
 func (c *command) serverCommands() []*cobra.Command {
-	return []*cobra.Command{c.standalone(), c.scheduler(), c.versionCommand(), c.info()}
+	return []*cobra.Command{c.standalone(), c.scheduler(), c.dagProcessor(), c.apiServer(),
+		c.companion("worker", "Airflow's Celery worker: on one machine the scheduler runs the tasks itself", "tasks run in the process of `gust standalone` or `gust scheduler` (LocalExecutor): "),
+		c.companion("triggerer", "Airflow's triggerer: here the scheduler keeps what is deferred", "deferred tasks wait in the store and are woken by `gust standalone` or `gust scheduler`: "),
+		c.versionCommand(), c.info()}
 }
 
 type serveFlags struct {
@@ -26,47 +31,212 @@ type serveFlags struct {
 	port             int
 }
 
+// bind adds the flags of an HTTP address; what is not given comes from [api].
+func (f *serveFlags) bind(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.host, "host", "H", "", "address to listen on (default [api] host, 127.0.0.1)")
+	cmd.Flags().IntVarP(&f.port, "port", "p", -1, "port to listen on, 0 for any (default [api] port, 8080)")
+}
+
+func (c *command) addr(f serveFlags) (string, error) {
+	cfg, err := c.config()
+	if err != nil {
+		return "", err
+	}
+	if f.host == "" {
+		f.host = cfg.API.Host
+	}
+	if f.port == -1 {
+		f.port = cfg.API.Port
+	}
+	if f.port < 0 || f.port > 65535 {
+		return "", usagef("--port %d: expected 0 to 65535", f.port)
+	}
+	return net.JoinHostPort(f.host, strconv.Itoa(f.port)), nil
+}
+
+// airflowService adds the flags with which Airflow's services are put into the
+// background, so that the message says what to do instead.
+func airflowService(cmd *cobra.Command) {
+	daemon := cmd.Flags().BoolP("daemon", "D", false, "")
+	for _, name := range []string{"pid", "stdout", "stderr", "log-file"} {
+		cmd.Flags().String(name, "", "")
+		_ = cmd.Flags().MarkHidden(name)
+	}
+	_ = cmd.Flags().MarkHidden("daemon")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *daemon {
+			return usagef("--daemon is not supported: run it under systemd or another supervisor, or with & in a shell")
+		}
+		return nil
+	}
+}
+
 func (c *command) standalone() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
 		Use:   "standalone",
 		Short: "Run everything in one process: scheduler, executor, DAG processor, HTTP",
+		Long:  "Runs everything in one process until SIGTERM or Ctrl-C, and says when it is ready.",
 		Args:  cobra.NoArgs,
 		Example: `  gust standalone --home ~/.gust --dags-folder dags
   gust standalone --port 0                    choose a free port`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.serve(cmd.Context(), f, localapp.ServeOptions{Addr: net.JoinHostPort(f.host, strconv.Itoa(f.port))})
+			addr, err := c.addr(f)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), f, localapp.ServeOptions{Addr: addr})
 		},
 	}
-	cmd.Flags().StringVar(&f.dagsFolder, "dags-folder", c.env.Getenv("AIRFLOW__CORE__DAGS_FOLDER"), "folder with DAG files (default <home>/dags)")
-	cmd.Flags().StringVar(&f.host, "host", "127.0.0.1", "address to listen on")
-	cmd.Flags().IntVarP(&f.port, "port", "p", 8080, "port to listen on, 0 for any")
+	cmd.Flags().StringVar(&f.dagsFolder, "dags-folder", "", "folder with DAG files (default [core] dags_folder, <home>/dags)")
+	f.bind(cmd)
+	airflowService(cmd)
 	return cmd
 }
 
 func (c *command) scheduler() *cobra.Command {
 	var f serveFlags
+	var noProcessor, skipLogs bool
+	var runs int
 	cmd := &cobra.Command{
 		Use: "scheduler", Short: "Run the scheduler, executor and DAG processor without HTTP", Args: cobra.NoArgs,
-		Example: "  gust scheduler --dags-folder dags",
+		Example: "  gust scheduler --dags-folder dags\n  gust scheduler --no-dag-processor           beside a `gust dag-processor`",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.serve(cmd.Context(), f, localapp.ServeOptions{})
+			return c.serve(cmd.Context(), f, localapp.ServeOptions{NoProcessor: noProcessor})
 		},
 	}
-	cmd.Flags().StringVar(&f.dagsFolder, "dags-folder", c.env.Getenv("AIRFLOW__CORE__DAGS_FOLDER"), "folder with DAG files (default <home>/dags)")
+	cmd.Flags().StringVar(&f.dagsFolder, "dags-folder", "", "folder with DAG files (default [core] dags_folder, <home>/dags)")
+	cmd.Flags().BoolVar(&noProcessor, "no-dag-processor", false, "leave the DAG folder to a separate `dag-processor`")
+	cmd.Flags().BoolVarP(&skipLogs, "skip-serve-logs", "s", false, "")
+	cmd.Flags().IntVarP(&runs, "num-runs", "n", -1, "")
+	_ = cmd.Flags().MarkHidden("skip-serve-logs") // accepted for Airflow's sake: there is nothing to skip
+	_ = cmd.Flags().MarkHidden("num-runs")
+	airflowService(cmd)
 	return cmd
+}
+
+// dagProcessor keeps the store in step with the DAG folder and does nothing
+// else; it needs no lock, since everything it writes is conditional.
+func (c *command) dagProcessor() *cobra.Command {
+	var f serveFlags
+	var once bool
+	cmd := &cobra.Command{
+		Use: "dag-processor", Short: "Run only the DAG processor, beside `scheduler --no-dag-processor`", Args: cobra.NoArgs,
+		Example: "  gust dag-processor --dags-folder dags\n  gust dag-processor --once                   read the folder once and end",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			a, err := c.openWith(ctx, f.dagsFolder)
+			if err != nil {
+				return err
+			}
+			cfg, err := c.config()
+			if err != nil {
+				return err
+			}
+			p, err := dagprocessor.New(dagprocessor.Config{
+				Folder: a.Options.DagsFolder, Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader, PausedAtCreation: a.Options.PausedAtCreation,
+				RefreshInterval: cfg.DagProcessor.RefreshInterval, StaleThreshold: cfg.DagProcessor.StaleDagThreshold, LoadTimeout: cfg.Core.DagbagImportTimeout,
+				Parallelism: cfg.DagProcessor.ParsingProcesses, Log: c.logger(),
+				OnChange: func(ids []airflow.DagID) {
+					if err := c.notify(ctx, a, localapp.Notice{Dags: ids}); err != nil {
+						c.hint("%s: the server was not told of changed DAGs: %v", c.paintErr("error"), err)
+					}
+				},
+				OnScan: func(s dagprocessor.Summary) {
+					if s.Parsed > 0 || c.verbose {
+						c.say("%d of %d files parsed in %s: %d DAGs, %d files with import errors", s.Parsed, s.Files, s.Duration.Round(time.Millisecond), s.Dags, s.ImportErrors)
+					}
+				},
+			})
+			if err != nil {
+				return err
+			}
+			if once {
+				s, err := p.Sync(ctx)
+				if err == nil {
+					err = s.Err
+				}
+				return err
+			}
+			c.say("reading DAG files in %s; stop with Ctrl-C", a.Options.DagsFolder)
+			if err := p.Run(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&f.dagsFolder, "dags-folder", "", "folder with DAG files (default [core] dags_folder, <home>/dags)")
+	cmd.Flags().BoolVar(&once, "once", false, "read the folder once and end")
+	airflowService(cmd)
+	return cmd
+}
+
+// apiServer is part of standalone; beside a scheduler there is nothing left to run.
+func (c *command) apiServer() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use: "api-server", Short: "Run the HTTP endpoints: the same as standalone", Args: cobra.NoArgs,
+		Example: "  gust api-server --port 8080",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			addr, err := c.addr(f)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), f, localapp.ServeOptions{Addr: addr})
+		},
+	}
+	f.bind(cmd)
+	airflowService(cmd)
+	return cmd
+}
+
+// companion stands for a service of Airflow that is part of the server here:
+// it stays in the foreground until SIGTERM, so that service files and compose
+// files written for Airflow keep working.
+func (c *command) companion(name, short, why string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		Long:    short + ".\nStays in the foreground until SIGTERM, so that service files written for Airflow keep working.",
+		Example: "  gust " + name,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			h, err := localapp.OpenHome(c.home)
+			if err != nil {
+				return err
+			}
+			state := "one runs on " + string(h)
+			if !h.ServerRunning(ctx) {
+				state = "none runs on " + string(h) + " yet"
+			}
+			c.hint("%s%s; this process has nothing to do and waits to be stopped", why, state)
+			<-ctx.Done()
+			return nil
+		},
+	}
+	for _, flag := range []struct{ name, short string }{{"queues", "q"}, {"concurrency", "c"}, {"celery-hostname", "H"}, {"capacity", ""}, {"autoscale", "a"}} {
+		cmd.Flags().StringP(flag.name, flag.short, "", "")
+		_ = cmd.Flags().MarkHidden(flag.name) // accepted for Airflow's sake
+	}
+	airflowService(cmd)
+	return cmd
+}
+
+// logger logs to standard error what no command's output says.
+func (c *command) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if c.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(c.env.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
 // serve runs a server until SIGTERM or SIGINT.
 func (c *command) serve(ctx context.Context, f serveFlags, so localapp.ServeOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	level := slog.LevelWarn
-	if c.verbose {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(c.env.Stderr, &slog.HandlerOptions{Level: level}))
-	o, err := c.options(f.dagsFolder, log)
+	o, err := c.options(f.dagsFolder, c.logger())
 	if err != nil {
 		return err
 	}
