@@ -7,10 +7,7 @@ package localapp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -24,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/store/kv/sqlitekv"
+	"github.com/gustflow/gust/internal/tasklog"
 	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
@@ -38,6 +36,8 @@ type Options struct {
 	// LogFolder is [logging] base_log_folder. Default: <home>/logs.
 	LogFolder string
 	LogLevel  taskrunner.Level
+	// MaxTaskLogBytes bounds the log of one try. Default 64 MiB, negative for no bound.
+	MaxTaskLogBytes int64
 	// PausedAtCreation is [core] dags_are_paused_at_creation. Default true (nil).
 	PausedAtCreation      *bool
 	RefreshInterval       time.Duration // [dag_processor] refresh_interval
@@ -74,6 +74,7 @@ type App struct {
 	Python    *pyproc.Host
 	Callbacks *callback.Runner
 	Keys      *secrets.Keys
+	Logs      *tasklog.Logs
 
 	log    *slog.Logger
 	driver *sqlitekv.Store
@@ -100,6 +101,7 @@ func open(o Options, passive bool) (*App, error) {
 	if a.Options.LogFolder == "" {
 		a.Options.LogFolder = home.Logs()
 	}
+	a.Logs = tasklog.New(a.Options.LogFolder, tasklog.Options{MaxBytes: a.Options.MaxTaskLogBytes})
 	if !passive {
 		if a.lock, err = home.Lock(); err != nil {
 			return nil, err
@@ -158,8 +160,8 @@ func (a *App) Close() {
 	a.lock.Release()
 }
 
-// ensurePools creates the default pool on first start.
-func (a *App) ensurePools(ctx context.Context) error {
+// EnsurePools creates the default pool on first start.
+func (a *App) EnsurePools(ctx context.Context) error {
 	_, err := a.Store.GetPool(ctx, airflow.DefaultPool)
 	if err == nil || !errors.Is(err, airflow.ErrNotFound) {
 		return err
@@ -172,45 +174,4 @@ func (a *App) ensurePools(ctx context.Context) error {
 }
 
 // TaskLogPath is where the log of a try lies, in Airflow's layout.
-func (a *App) TaskLogPath(k airflow.TaskInstanceKey, try int) string {
-	parts := []string{a.Options.LogFolder, "dag_id=" + safeName(string(k.DagID)), "run_id=" + safeName(string(k.RunID)), "task_id=" + safeName(string(k.TaskID))}
-	if k.MapIndex >= 0 {
-		parts = append(parts, fmt.Sprintf("map_index=%d", k.MapIndex))
-	}
-	return filepath.Join(append(parts, fmt.Sprintf("attempt=%d.log", try))...)
-}
-
-// safeName keeps an id from leaving its folder.
-func safeName(s string) string {
-	out := []byte(s)
-	for i, c := range out {
-		if c == '/' || c == '\\' || c == 0 {
-			out[i] = '_'
-		}
-	}
-	if s == "." || s == ".." {
-		return "_" + s
-	}
-	return string(out)
-}
-
-// openLog opens the log of a try for appending.
-func (a *App) openLog(k airflow.TaskInstanceKey, try int) (*os.File, error) {
-	path := a.TaskLogPath(k, try)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		// Usually only the last folder is missing (one per map index): making it
-		// alone saves a look at each level above.
-		dir := filepath.Dir(path)
-		if err = os.Mkdir(dir, 0o700); err != nil {
-			err = os.MkdirAll(dir, 0o700)
-		}
-		if err == nil {
-			f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("task log: %w", err)
-	}
-	return f, nil
-}
+func (a *App) TaskLogPath(k airflow.TaskInstanceKey, try int) string { return a.Logs.Path(k, try) }

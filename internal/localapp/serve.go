@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -56,7 +55,7 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 		return err
 	}
 	defer a.Close()
-	if err := a.ensurePools(ctx); err != nil {
+	if err := a.EnsurePools(ctx); err != nil {
 		return fmt.Errorf("default pool: %w", err)
 	}
 	a.startWorker()
@@ -167,11 +166,11 @@ func (a *App) startWorker() {
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
 		OpenLog: func(d worker.Dispatch, tc *worker.TaskContext) (taskrunner.LogSink, error) {
-			f, err := a.openLog(d.Key, tc.TryNumber)
+			w, err := a.Logs.Create(d.Key, tc.TryNumber)
 			if err != nil {
 				return nil, err
 			}
-			return taskrunner.NewJSONLog(f), nil
+			return taskrunner.NewJSONLog(w), nil
 		},
 	}
 	a.Callbacks = callback.New(callback.Options{
@@ -230,21 +229,17 @@ func (l lateCallbacks) RunDeadline(ctx context.Context, dag *airflow.DAG, run ai
 // task's goes to the log of its try, a DAG's to a file of its run.
 func (a *App) openCallbackLog(tc *worker.TaskContext, name string) (taskrunner.LogSink, error) {
 	if tc.Task != nil {
-		f, err := a.openLog(airflow.TaskInstanceKey{DagID: tc.Run.DagID, RunID: tc.Run.RunID, TaskID: tc.Task.TaskID, MapIndex: airflow.Unmapped}, max(1, tc.TryNumber))
+		w, err := a.Logs.Create(airflow.TaskInstanceKey{DagID: tc.Run.DagID, RunID: tc.Run.RunID, TaskID: tc.Task.TaskID, MapIndex: airflow.Unmapped}, max(1, tc.TryNumber))
 		if err != nil {
 			return nil, err
 		}
-		return taskrunner.NewJSONLog(f), nil
+		return taskrunner.NewJSONLog(w), nil
 	}
-	dir := filepath.Join(a.Options.LogFolder, "dag_id="+safeName(string(tc.Run.DagID)), "run_id="+safeName(string(tc.Run.RunID)))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("callback log: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, safeName(name)+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	w, err := a.Logs.CreateForRun(tc.Run.DagID, tc.Run.RunID, name)
 	if err != nil {
 		return nil, fmt.Errorf("callback log: %w", err)
 	}
-	return taskrunner.NewJSONLog(f), nil
+	return taskrunner.NewJSONLog(w), nil
 }
 
 // submitter lets the worker stop a dispatch before its context does, so that the
@@ -278,17 +273,7 @@ func (a *App) refuse(ctx context.Context, d worker.Dispatch, why string) {
 
 // appendLog adds a line to a task's log on behalf of the control plane.
 func (a *App) appendLog(k airflow.TaskInstanceKey, try int, level, event string) {
-	f, err := a.openLog(k, try)
-	if err != nil {
-		a.log.Error("task log not written", "task", k.String(), "err", err)
-		return
-	}
-	l := taskrunner.NewJSONLog(f)
-	err = l.WriteRecord(taskrunner.Record{Time: time.Now().UTC(), Level: taskrunner.Level(level), Logger: "gust", Event: event})
-	if cerr := l.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err := a.Logs.Append(k, try, level, "gust", event); err != nil {
 		a.log.Error("task log not written", "task", k.String(), "err", err)
 	}
 }

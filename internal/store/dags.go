@@ -110,23 +110,45 @@ func docKey(hash string, part int) kv.Key {
 }
 
 // PutDocument stores content under its hash, in parts where it is large. Content
-// under a hash never changes, so writing it again is harmless.
+// under a hash never changes, so writing it again is harmless: it only counts
+// (DocumentPuts).
 func (s *Store) PutDocument(ctx context.Context, hash string, doc []byte) error {
-	parts := (len(doc) + docPartBytes - 1) / docPartBytes
-	if parts == 0 {
-		parts = 1
+	for {
+		err := s.createDocument(ctx, hash, doc)
+		if !errors.Is(err, kv.ErrConditionFailed) {
+			return translate(err)
+		}
+		err = s.kv.Write(ctx, kv.Update(docKey(hash, 0), kv.Exists(), kv.Add(attrVersion, 1)))
+		if !errors.Is(err, kv.ErrConditionFailed) { // else it was removed in between
+			return translate(err)
+		}
+	}
+}
+
+// createDocument writes a document that is not there: ErrConditionFailed if it is.
+func (s *Store) createDocument(ctx context.Context, hash string, doc []byte) error {
+	parts := max(1, (len(doc)+docPartBytes-1)/docPartBytes)
+	if parts > 1 {
+		if _, err := s.kv.Get(ctx, docKey(hash, 0), true); err == nil {
+			return kv.ErrConditionFailed
+		} else if !errors.Is(err, kv.ErrNotFound) {
+			return err
+		}
 	}
 	// Part 0 goes last: it tells how many there are, so that a document that is
 	// found is complete.
 	for i := parts - 1; i >= 0; i-- {
 		end := min((i+1)*docPartBytes, len(doc))
-		it := entity(docKey(hash, i), doc[i*docPartBytes:end], nil)
-		if i == 0 {
-			it.Attrs[attrChunks] = kv.Int(int64(parts))
+		part := doc[i*docPartBytes : end]
+		if i > 0 {
+			if err := s.kv.Write(ctx, kv.Put(entity(docKey(hash, i), part, nil), kv.Cond{})); err != nil {
+				return err
+			}
+			continue
 		}
-		if err := s.kv.Write(ctx, kv.Put(it, kv.NotExists())); err != nil && !errors.Is(err, kv.ErrConditionFailed) {
-			return translate(err)
-		}
+		it := versioned(docKey(hash, 0), part, 1, listed(kindDoc, hash))
+		it.Attrs[attrChunks] = kv.Int(int64(parts))
+		return s.kv.Write(ctx, kv.Put(it, kv.NotExists()))
 	}
 	return nil
 }

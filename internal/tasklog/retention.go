@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -18,18 +19,29 @@ type Removed struct {
 	Bytes int64 `json:"bytes"`
 }
 
+// Filter says which logs DeleteBefore leaves alone.
+type Filter struct {
+	Dag      airflow.DagID   // only this DAG's are looked at, if not ""
+	KeepDags []airflow.DagID // all logs of these stay
+	// KeepRuns are runs whose logs stay: unfinished ones may be written to.
+	KeepRuns map[airflow.DagID][]airflow.RunID
+}
+
 // DeleteBefore removes the logs last written before cutoff, and folders that
-// become empty. dag restricts it to one DAG; keep, if not nil, names the folders
-// of DAGs to leave alone. With dryRun nothing is removed. Files that are not
-// task logs stay.
-func (l *Logs) DeleteBefore(ctx context.Context, cutoff time.Time, dag airflow.DagID, keep []airflow.DagID, dryRun bool) (Removed, error) {
+// become empty. With dryRun nothing is removed. Files that are not logs stay.
+func (l *Logs) DeleteBefore(ctx context.Context, cutoff time.Time, f Filter, dryRun bool) (Removed, error) {
 	root := l.root
-	if dag != "" {
-		root = l.dagDir(dag)
+	if f.Dag != "" {
+		root = l.dagDir(f.Dag)
 	}
 	skip := map[string]bool{}
-	for _, d := range keep {
+	for _, d := range f.KeepDags {
 		skip[l.dagDir(d)] = true
+	}
+	for d, runs := range f.KeepRuns {
+		for _, r := range runs {
+			skip[l.runDir(d, r)] = true
+		}
 	}
 	return l.remove(ctx, root, dryRun, skip, func(i fs.FileInfo) bool { return i.ModTime().Before(cutoff) })
 }
@@ -64,7 +76,7 @@ func (l *Logs) remove(ctx context.Context, root string, dryRun bool, skip map[st
 			dirs = append(dirs, path)
 			return nil
 		}
-		if _, ok := tryOf(d.Name()); !ok || !d.Type().IsRegular() {
+		if !strings.HasSuffix(d.Name(), ".log") || !d.Type().IsRegular() {
 			return nil
 		}
 		info, err := d.Info()

@@ -251,10 +251,10 @@ func TestDelete(t *testing.T) {
 	os.WriteFile(foreign, nil, 0o600)
 	os.Chtimes(foreign, time.Unix(0, 0), time.Unix(0, 0))
 
-	if r, err := l.DeleteBefore(t.Context(), cutoff, "", nil, true); err != nil || r.Files != 3 || r.Bytes == 0 {
+	if r, err := l.DeleteBefore(t.Context(), cutoff, Filter{KeepRuns: map[airflow.DagID][]airflow.RunID{"c": {"other"}}}, true); err != nil || r.Files != 3 || r.Bytes == 0 {
 		t.Fatalf("dry run: %+v, %v", r, err)
 	}
-	if r, err := l.DeleteBefore(t.Context(), cutoff, "", []airflow.DagID{"b"}, false); err != nil || r.Files != 2 {
+	if r, err := l.DeleteBefore(t.Context(), cutoff, Filter{KeepDags: []airflow.DagID{"b"}}, false); err != nil || r.Files != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	for path, want := range map[string]bool{"dag_id=a/run_id=old": false, "dag_id=a/run_id=new": true, "dag_id=b": true, "dag_id=c": false, "dag_id=a/notes.txt": true} {

@@ -48,7 +48,16 @@ type Writer struct {
 
 // Create opens the log of a try for appending and makes it if there is none.
 func (l *Logs) Create(key airflow.TaskInstanceKey, try int) (*Writer, error) {
-	path := l.Path(key, try)
+	return l.create(l.Path(key, try), key.String())
+}
+
+// CreateForRun opens a log that belongs to a run and to no task of it, such as
+// that of a DAG callback: run_id=<run>/<name>.log.
+func (l *Logs) CreateForRun(dag airflow.DagID, run airflow.RunID, name string) (*Writer, error) {
+	return l.create(filepath.Join(l.runDir(dag, run), component("", name)+".log"), string(dag)+"/"+string(run))
+}
+
+func (l *Logs) create(path, of string) (*Writer, error) {
 	var f *os.File
 	var err error
 	// Retention may remove an empty folder between the two calls.
@@ -66,12 +75,12 @@ func (l *Logs) Create(key airflow.TaskInstanceKey, try int) (*Writer, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the log of %s: %w", key, err)
+		return nil, fmt.Errorf("open the log of %s: %w", of, err)
 	}
 	w := &Writer{l: l, f: f, buf: buffers.Get().(*[]byte)}
 	if w.size, err = f.Seek(0, io.SeekEnd); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("open the log of %s: %w", key, err)
+		return nil, fmt.Errorf("open the log of %s: %w", of, err)
 	}
 	if w.size > 0 {
 		// A process that was killed may have left half a line.
