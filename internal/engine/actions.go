@@ -485,16 +485,31 @@ func (e *Engine) CreateAssetEvent(ctx context.Context, a store.AssetKey, extra j
 	return ev, err
 }
 
-// DeleteRun removes a finished or unfinished run with everything that belongs to
-// it. A run whose tasks are running is refused: mark it failed first.
+// DeleteRun removes a queued or finished run with everything that belongs to it.
+// A running one is refused (ErrNotAllowed): mark it failed first. ErrConflict: it
+// was changed meanwhile. A call that was cut short is completed by repeating it.
 func (e *Engine) DeleteRun(ctx context.Context, key store.RunKey) error {
+	e.mu.Lock()
+	r := e.runs[key]
+	e.mu.Unlock()
+	if r != nil {
+		r.mu.Lock() // no step of this process meanwhile
+		defer r.mu.Unlock()
+	}
 	info, err := e.store.GetRun(ctx, key)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", key, err)
 	}
+	version, err := e.store.RunStateVersion(ctx, key)
+	if err != nil {
+		return err
+	}
 	g, rs, err := e.readState(ctx, info)
 	if err != nil {
 		return err
+	}
+	if info.State == airflow.RunRunning || rs != nil && rs.Header.State == airflow.RunRunning {
+		return fmt.Errorf("run %s: %w: it is running; mark it failed first", key, airflow.ErrNotAllowed)
 	}
 	if rs != nil {
 		if rs.Count(airflow.TIRunning)+rs.Count(airflow.TIQueued)+rs.Count(airflow.TIRestarting) > 0 {
@@ -508,14 +523,16 @@ func (e *Engine) DeleteRun(ctx context.Context, key store.RunKey) error {
 				return err
 			}
 		}
+		// Somebody may have started or cleared it meanwhile: then it stays.
+		if err := e.store.DeleteRunState(ctx, key, version); err != nil {
+			return err
+		}
 	}
 	if err := e.store.DeleteRun(ctx, info); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	r := e.runs[key]
-	e.mu.Unlock()
 	if r != nil {
+		e.unload(r)
 		e.admission.drop(key)
 		e.slotsFreed(key)
 		e.forget(r)

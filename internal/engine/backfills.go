@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // refreshBackfills reads the unfinished backfills again, and forgets those that
@@ -38,4 +40,22 @@ func (e *Engine) refreshBackfills(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// completeBackfills closes the backfills none of whose runs is left, where the
+// end of the last one could not say so. A young one may still be getting its runs.
+func (e *Engine) completeBackfills(ctx context.Context) {
+	old := e.utcNow().Add(-time.Minute)
+	var ids []int64
+	e.mu.Lock()
+	for id, b := range e.backfills {
+		if b.CreatedAt.Before(old) {
+			ids = append(ids, id)
+		}
+	}
+	e.mu.Unlock()
+	slices.Sort(ids)
+	for _, id := range ids {
+		e.completeBackfill(ctx, id)
+	}
 }

@@ -189,8 +189,9 @@ func (e *Engine) finished(ctx context.Context, r *run, o *outcome) {
 	if h.State == airflow.RunFailed && o.decision.RunReason != "" && r.graph.DAG.MaxConsecutiveFailedDagRuns > 0 {
 		e.pauseAfterFailures(ctx, r)
 	}
-	if h.BackfillID != 0 {
-		e.completeBackfill(ctx, h.BackfillID)
+	// A backfill may have taken over a run whose state knows nothing of it.
+	if id := r.info.BackfillID; id != 0 {
+		e.completeBackfill(ctx, id)
 	}
 	e.dagMoved(r.key.DagID)
 	e.notifyWatchers(r.key.DagID)

@@ -54,7 +54,11 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 // Discover takes runs and backfills under management that another process
 // created or changed.
 func (e *Engine) Discover(ctx context.Context) error {
-	return errors.Join(e.refreshBackfills(ctx), e.discover(ctx, RecoverOptions{}), e.recoverCallbacks(ctx))
+	err := errors.Join(e.refreshBackfills(ctx), e.discover(ctx, RecoverOptions{}), e.recoverCallbacks(ctx))
+	if err == nil {
+		e.completeBackfills(ctx)
+	}
+	return err
 }
 
 func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {

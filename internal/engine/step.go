@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -27,6 +28,10 @@ type outcome struct {
 	done        []func(error)
 	causes      map[string]string // dispatch -> why the control plane ended it
 	pending     []store.PendingEffect
+	// inputs, facts and granted are kept for the record of the step.
+	inputs  []Input
+	facts   *scheduler.Facts
+	granted []int
 }
 
 type producedAsset struct {
@@ -70,6 +75,14 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 	for _, ev := range mail {
 		if ev.Done != nil {
 			ev.Done <- err
+		}
+	}
+	if errors.Is(err, airflow.ErrNotFound) {
+		if _, gerr := e.store.GetRun(ctx, r.key); isNotFound(gerr) { // another process has deleted it
+			e.admission.drop(r.key)
+			e.slotsFreed(r.key)
+			e.forget(r)
+			return nil
 		}
 	}
 	return err
@@ -167,6 +180,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 		e.dagMoved(r.key.DagID)
 		return o, nil
 	}
+	if r.state.Header.State == airflow.RunQueued {
+		e.dagMoved(r.key.DagID) // a run that was looked at before it could start must not miss its time
+	}
 	now := e.utcNow()
 	before := e.recordBefore(r)
 	for _, ev := range mail {
@@ -197,6 +213,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if err != nil {
 		return nil, err
 	}
+	o.facts = &facts
 	o.decision = scheduler.Decide(r.graph, r.state, facts, now)
 	o.transitions = append(o.transitions, o.decision.Transitions...)
 	o.effects = append(o.effects, o.decision.Effects...)
@@ -218,11 +235,13 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 	case ev.Start:
 		if r.state.Header.State == airflow.RunQueued {
 			scheduler.StartRun(r.state, now)
+			o.inputs = append(o.inputs, Input{Start: true})
 		}
 	case ev.Action != nil:
 		if err := e.refreshRunning(ctx, r, o, now); err != nil {
 			return err
 		}
+		o.inputs = append(o.inputs, Input{Action: true})
 		res, err := ev.Action(r.graph, r.state, now)
 		if err != nil {
 			if ev.Done != nil {
@@ -348,7 +367,11 @@ func skipChoice(g *scheduler.Graph, task airflow.TaskID, s *worker.SkipChoice) *
 
 // applyCore applies a report and collects what it did; false if it was refused.
 func (e *Engine) applyCore(r *run, rep scheduler.Report, o *outcome, now time.Time) bool {
-	res := scheduler.Apply(r.graph, r.state, rep, scheduler.ReportLimits{MaxMapLength: e.cfg.MaxMapLength, MaxRequeues: e.cfg.MaxRequeues}, now)
+	if e.records != nil {
+		c := rep
+		o.inputs = append(o.inputs, Input{Report: &c})
+	}
+	res := scheduler.Apply(r.graph, r.state, rep, e.reportLimits(), now)
 	if res.Refused != "" {
 		e.log.Debug("report refused", "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex, "dispatch_seq", rep.DispatchSeq, "refusal", res.Refused)
 		return false
@@ -402,6 +425,7 @@ func (e *Engine) admit(ctx context.Context, r *run, facts scheduler.Facts, o *ou
 		e.admission.hold(r.key, facts.Paused || r.state.Header.State != airflow.RunRunning)
 	}
 	if granted := e.admission.pump(r.key); len(granted) > 0 {
+		o.granted = slices.Clone(granted)
 		trs := scheduler.Dispatch(r.graph, r.state, granted, e.cfg.QueuedTimeout, now)
 		e.admission.dispatched(r.key, granted, trs)
 		o.transitions = append(o.transitions, trs...)

@@ -50,6 +50,7 @@ func Rebase(from, to *Graph, rs *RunState, now time.Time) ActionResult {
 	}
 	rs.HeaderDirty = true
 	rs.reset(to)
+	rs.run.log = &a.res.Transitions // reset has dropped it
 	had := make([]bool, len(to.Tasks))
 	for i := range to.Tasks {
 		had[i] = rs.tasks[i].total > 0

@@ -199,6 +199,20 @@ func (c *checker) applied(p *proc, op kv.Op) {
 	c.w.lastChange = c.w.now
 	kind, _, _ := strings.Cut(key.PK, "#")
 	switch {
+	case kind == "TI" && op.Kind == kv.OpDelete:
+		if key.SK == "ROW" { // a run of the same id may be made again, and count from 1
+			k := tiKey(key.PK)
+			for seq := uint32(1); seq < 1000; seq++ {
+				d := dispatchKey{k, seq}
+				if _, ok := c.claims[d]; !ok && seq > 50 {
+					break
+				}
+				delete(c.claims, d)
+				delete(c.begun, d)
+				delete(c.acked, d)
+			}
+			delete(c.restarts, k)
+		}
 	case kind == "RUN" && op.Kind == kv.OpDelete:
 		s := segments(key.PK)
 		c.deletedPart(store.RunKey{DagID: airflow.DagID(s[1]), RunID: airflow.RunID(s[2])}, key.SK)

@@ -26,6 +26,9 @@ func (w *World) checkRun(k store.RunKey) {
 		return
 	}
 	s := w.check.snapshot(k)
+	if s == nil && w.check.deletion[k] {
+		return // a deletion was cut short, and whoever asked for it was told
+	}
 	if s != nil {
 		h := s.header
 		if info.State != h.State || info.ClearNumber != h.ClearNumber || h.DagHash != "" && info.DagHash != h.DagHash ||

@@ -352,6 +352,12 @@ func splitInline(doc []byte) (header []byte, chunks [][]byte, err error) {
 	return parts[0], parts[1:], nil
 }
 
+// DeleteRunState removes a run's META if it is still at the version, so that a
+// run that somebody has started or cleared meanwhile is not deleted: ErrConflict.
+func (s *Store) DeleteRunState(ctx context.Context, k RunKey, version int64) error {
+	return translate(s.kv.Write(ctx, kv.Delete(metaKey(k), kv.Eq(attrVersion, kv.Int(version)))))
+}
+
 // DeleteRun removes a run and everything that belongs to it except task
 // instance rows, which the caller deletes first (DeleteTaskInstance) because
 // only the state knows them. Missing parts are fine.
