@@ -214,6 +214,8 @@ type run struct {
 	version  int64
 	encoded  [][]byte // chunks as last encoded
 	triggers map[int]trigger
+	// recording is what the record of the next step needs.
+	recording recording
 	// refreshed is when the rows of queued instances were last read.
 	refreshed time.Time
 }

@@ -192,6 +192,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	}
 	if e.passive {
 		o.decision.Run, o.decision.RunBefore = r.state.Header.State, r.state.Header.State
+		if err := e.reopen(ctx, r); err != nil {
+			return nil, err
+		}
 		if err := e.commit(ctx, r, o); err != nil {
 			return nil, err
 		}
@@ -219,6 +222,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	o.effects = append(o.effects, o.decision.Effects...)
 	e.admit(ctx, r, facts, o, now)
 	if err := e.produceAssets(ctx, o.assets); err != nil {
+		return nil, err
+	}
+	if err := e.reopen(ctx, r); err != nil {
 		return nil, err
 	}
 	if err := e.commit(ctx, r, o); err != nil {

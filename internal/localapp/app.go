@@ -52,7 +52,7 @@ type Options struct {
 	Secrets engine.Secrets
 	// PythonZygotes is how many pre-imported Python processes are kept. Default 2.
 	PythonZygotes int
-	// Records receives every step, for replay; may be nil.
+	// Records receives every step beside the file for gust replay; may be nil.
 	Records func(engine.Record)
 	// SMTP is how e-mail is sent by callbacks that name no connection.
 	SMTP callback.SMTPConfig
@@ -80,6 +80,7 @@ type App struct {
 	driver *sqlitekv.Store
 	router *executor.Router
 	lock   *Lock
+	steps  *recorder
 }
 
 // Open opens a home for tools: its engine is passive, so that commands work
@@ -134,8 +135,9 @@ func (a *App) wire(passive bool) error {
 	if a.Bundles, err = bundle.New(blobs, a.Home.path("bundles"), bundle.Options{}); err != nil {
 		return err
 	}
+	a.steps = newRecorder(a.Home.path("records"), a.log)
 	a.Engine = engine.New(engine.Options{
-		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: a.Options.Records, Passive: passive, Callbacks: lateCallbacks{a},
+		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: a.record, Passive: passive, Callbacks: lateCallbacks{a},
 	})
 	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, nil)
 	return nil
@@ -149,6 +151,7 @@ func (a *App) Close() {
 	if a.Engine != nil {
 		a.Engine.Close()
 	}
+	a.steps.close()
 	if a.Python != nil {
 		a.Python.Close()
 	}
@@ -175,3 +178,11 @@ func (a *App) EnsurePools(ctx context.Context) error {
 
 // TaskLogPath is where the log of a try lies, in Airflow's layout.
 func (a *App) TaskLogPath(k airflow.TaskInstanceKey, try int) string { return a.Logs.Path(k, try) }
+
+// record keeps a step for gust replay.
+func (a *App) record(rec engine.Record) {
+	a.steps.put(rec)
+	if a.Options.Records != nil {
+		a.Options.Records(rec)
+	}
+}

@@ -100,6 +100,7 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 		}()
 	}
 	run(func() { a.Engine.Run(ctx, engine.LoopOptions{}) })
+	run(func() { a.steps.keepClean(ctx) })
 	first := make(chan dagprocessor.Summary, 1)
 	if so.NoProcessor || a.Options.Loader == nil {
 		first <- dagprocessor.Summary{}

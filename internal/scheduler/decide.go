@@ -52,15 +52,16 @@ type FactsWanted struct {
 
 // Transition is one change of one instance.
 type Transition struct {
-	Pos         int // position in the run
-	TaskID      airflow.TaskID
-	MapIndex    int // after the change
-	From, To    airflow.TIState
-	Created     bool // the instance came into being
-	Expanded    bool // the unexpanded instance became MapIndex 0
-	TryNumber   int  // after the change
-	DispatchSeq uint32
-	Why         Code
+	Pos         int             `json:"pos"` // position in the run
+	TaskID      airflow.TaskID  `json:"task_id"`
+	MapIndex    int             `json:"map_index"` // after the change
+	From        airflow.TIState `json:"from"`
+	To          airflow.TIState `json:"to"`
+	Created     bool            `json:"created,omitempty"`    // the instance came into being
+	Expanded    bool            `json:"expanded,omitempty"`   // the unexpanded instance became MapIndex 0
+	TryNumber   int             `json:"try_number,omitempty"` // after the change
+	DispatchSeq uint32          `json:"dispatch_seq,omitempty"`
+	Why         Code            `json:"why,omitempty"`
 }
 
 // PassResult is what one pass changed.
