@@ -153,6 +153,24 @@ func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 	e.mu.Unlock()
 }
 
+// reopen puts a finished run back into the list of unfinished ones before a step
+// is committed that changes what INFO says of it: if the process dies between the
+// two writes, the run is found there and INFO is made to agree with META.
+func (e *Engine) reopen(ctx context.Context, r *run) error {
+	if !r.info.State.Finished() || infoMatches(r.info, r.state.Header) {
+		return nil
+	}
+	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
+		i.State = airflow.RunQueued
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	e.setInfo(r, info)
+	return nil
+}
+
 func infoMatches(i airflow.DagRun, h scheduler.Header) bool {
 	return i.State == h.State && sameTime(i.StartDate, h.StartDate) && sameTime(i.EndDate, h.EndDate) &&
 		i.ClearNumber == h.ClearNumber && (h.DagHash == "" || i.DagHash == h.DagHash)

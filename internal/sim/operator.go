@@ -124,7 +124,9 @@ func (w *World) register(d *simDag) {
 		must(err)
 	}
 	for _, p := range w.procs {
-		p.do(func() { p.eng.DagChanged(dag.DagID) })
+		if p.alive {
+			p.eng.DagChanged(dag.DagID) // only notes it
+		}
 	}
 }
 
