@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -54,6 +55,9 @@ func OSEnv() Env {
 	e := Env{
 		Args: os.Args[1:], Name: filepath.Base(os.Args[0]), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Environ: os.Environ, Now: time.Now, Terminal: term.IsTerminal(int(os.Stdout.Fd())), Width: 100, User: os.Getenv("USER"),
+	}
+	if u, err := user.Current(); err == nil && e.User == "" {
+		e.User = u.Username
 	}
 	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
 		e.Width = w

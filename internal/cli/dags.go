@@ -510,7 +510,7 @@ func (c *command) dagsTrigger() *cobra.Command {
 				TriggeredBy: airflow.TriggeredByCLI, User: c.env.User, Validate: taskrunner.CheckParams,
 			})
 			if errors.Is(err, airflow.ErrAlreadyExists) {
-				return fmt.Errorf("a run of DAG %q with the run_id %q or the same logical date exists already: %w", m.DagID, r.RunID, airflow.ErrAlreadyExists)
+				return fmt.Errorf("DAG %q: a run with this run_id or logical date %w: %s", m.DagID, airflow.ErrAlreadyExists, r.RunID)
 			}
 			if err != nil {
 				return err

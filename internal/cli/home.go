@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -148,10 +149,10 @@ func (c *command) hint(format string, args ...any) {
 // dag returns a DAG's model.
 func (c *command) dag(ctx context.Context, a *localapp.App, id string) (airflow.DagModel, error) {
 	m, err := a.Store.GetDag(ctx, airflow.DagID(id))
-	if err != nil {
-		return m, fmt.Errorf("DAG %q: %w (gust dags list shows what there is)", id, err)
+	if errors.Is(err, airflow.ErrNotFound) {
+		return m, fmt.Errorf("DAG %q: %w (`%s dags list` shows what there is, `%s dags list-import-errors` what could not be loaded)", id, airflow.ErrNotFound, c.env.Name, c.env.Name)
 	}
-	return m, nil
+	return m, err
 }
 
 // readInput reads a file, or standard input for "-".

@@ -154,7 +154,10 @@ func (c *command) table(head []string, rows [][]string) error {
 		return strings.TrimRight(strings.Join(parts, " | "), " ")
 	}
 	var rule []string
-	for _, w := range widths {
+	for i, w := range widths {
+		if i == len(widths)-1 {
+			w = min(w, max(c.env.Width, 40)) // a long text needs no rule to its end
+		}
 		rule = append(rule, strings.Repeat("=", w))
 	}
 	out := []string{line(head, false), strings.Join(rule, "=+=")}
