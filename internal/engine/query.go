@@ -120,7 +120,12 @@ func (e *Engine) Explain(ctx context.Context, key store.RunKey) ([]scheduler.Rea
 	if err != nil {
 		return nil, err
 	}
-	return scheduler.Reasons(g, rs, f, e.utcNow(), e.admission.reasons(key)), nil
+	slots, err := e.slotsNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reasons := scheduler.Reasons(g, rs, f, e.utcNow(), slots.reasons(key))
+	return reasons, e.seeClaims(ctx, rs, reasons)
 }
 
 // PoolUsage is a pool with what is taken of it.
@@ -137,10 +142,14 @@ func (e *Engine) Pools(ctx context.Context) ([]PoolUsage, error) {
 	if err != nil {
 		return nil, err
 	}
+	slots, err := e.slotsNow(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]PoolUsage, len(pools))
 	for i, p := range pools {
 		u := PoolUsage{Pool: p, OpenSlots: airflow.UnlimitedSlots}
-		u.OccupiedSlots, u.DeferredSlots = e.admission.usage(p.Name)
+		u.OccupiedSlots, u.DeferredSlots = slots.usage(p.Name)
 		if p.Slots != airflow.UnlimitedSlots {
 			u.OpenSlots = p.Slots - u.OccupiedSlots
 			if p.IncludeDeferred {
