@@ -299,7 +299,7 @@ func (p *Processor) snapshot(ctx context.Context, f *parsedFile) {
 			continue
 		}
 		if err == nil {
-			err = p.cfg.Store.PutDocument(ctx, d.hash, d.canonical)
+			err = p.putDocument(ctx, d.dag.DagID, d.hash, d.canonical)
 		}
 		if err != nil {
 			f.err = err
@@ -341,3 +341,16 @@ func forEach(n, limit int, f func(i int)) {
 }
 
 func keysOf[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }
+
+// putDocument stores a DAG's document, unless it is that of the registered
+// version: the version keeps it from being collected.
+func (p *Processor) putDocument(ctx context.Context, id airflow.DagID, hash string, doc []byte) error {
+	m, err := p.cfg.Store.GetDag(ctx, id)
+	if err == nil && m.LatestHash == hash {
+		return nil
+	}
+	if err != nil && !errors.Is(err, airflow.ErrNotFound) {
+		return err
+	}
+	return p.cfg.Store.PutDocument(ctx, hash, doc)
+}
