@@ -71,7 +71,8 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 			Host: cfg.SMTP.Host, Port: cfg.SMTP.Port, User: cfg.SMTP.User, Password: cfg.SMTP.Password, From: mailFrom(cfg),
 			StartTLS: cfg.SMTP.StartTLS, SSL: cfg.SMTP.SSL, Timeout: cfg.SMTP.Timeout,
 		},
-		Loader: c.loader(cfg, dagsFolder),
+		Loader:    c.loader(cfg, dagsFolder),
+		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
 }
 

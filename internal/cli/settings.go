@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,8 +79,12 @@ func (c *command) exportFile(path string, b []byte) error {
 
 // indented renders v as Airflow's exports do: sorted keys, four blanks.
 func indented(v any) ([]byte, error) {
-	b, err := json.MarshalIndent(v, "", "    ")
-	return append(b, '\n'), err
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "    ")
+	err := enc.Encode(v)
+	return b.Bytes(), err
 }
 
 // oneOf checks the value of a flag that has a few.

@@ -43,6 +43,7 @@ func (c *command) connectionRow(conn airflow.Connection, show bool) row {
 		if conn.Login != "" || conn.Password != "" {
 			uri = connection.MaskURI(uri)
 		}
+		uri = strings.ReplaceAll(uri, "%2A%2A%2A", mask.Replacement)
 	}
 	var port any
 	if conn.Port != 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
+	"github.com/gustflow/gust/internal/retention"
 	"github.com/gustflow/gust/internal/secrets"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/store/kv"
@@ -38,6 +39,10 @@ type Options struct {
 	LogLevel  taskrunner.Level
 	// MaxTaskLogBytes bounds the log of one try. Default 64 MiB, negative for no bound.
 	MaxTaskLogBytes int64
+	// Retention says how long runs, logs and XComs are kept; the zero value keeps
+	// all. It is applied every RetentionInterval (default 1 h) by the server.
+	Retention         retention.Policy
+	RetentionInterval time.Duration
 	// PausedAtCreation is [core] dags_are_paused_at_creation. Default true (nil).
 	PausedAtCreation      *bool
 	RefreshInterval       time.Duration // [dag_processor] refresh_interval

@@ -101,6 +101,7 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 	}
 	run(func() { a.Engine.Run(ctx, engine.LoopOptions{}) })
 	run(func() { a.steps.keepClean(ctx) })
+	run(func() { a.retain(ctx) })
 	first := make(chan dagprocessor.Summary, 1)
 	if so.NoProcessor || a.Options.Loader == nil {
 		first <- dagprocessor.Summary{}
@@ -162,7 +163,7 @@ func (a *App) startWorker() {
 	}
 	a.Python = pyproc.NewHost("", a.Home.path("cache"), a.Home.Installation(), zygotes)
 	o := taskrunner.Options{
-		Backend: a.Backend, Operators: operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
+		Backend: a.Backend, Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation(), CacheDir: a.Home.path("cache"),
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
@@ -204,8 +205,8 @@ func (a *App) startWorker() {
 	a.Engine.SetSubmitter(submitter{a})
 }
 
-// operators are those of this machine: all of Gust's, with SQL and its drivers.
-func operators() *operator.Registry {
+// Operators are those of this machine: all of Gust's, with SQL and its drivers.
+func Operators() *operator.Registry {
 	r := operator.Default()
 	sqlop.Register(r)
 	return r
