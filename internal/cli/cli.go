@@ -209,6 +209,7 @@ func (c *command) root() *cobra.Command {
 	for _, build := range builders {
 		root.AddCommand(build(c)...)
 	}
+	c.addCompletions(root)
 	return root
 }
 

@@ -24,10 +24,25 @@ import (
 const bundleName = "dags-folder"
 
 func (c *command) dagsCommands() []*cobra.Command {
-	return []*cobra.Command{group("dags", "Manage DAGs",
+	dags := group("dags", "Manage DAGs",
 		c.dagsList(), c.dagsDetails(), c.dagsListImportErrors(), c.dagsListRuns(), c.dagsState(), c.dagsNextExecution(),
 		c.dagsPause(true), c.dagsPause(false), c.dagsTrigger(), c.dagsDelete(), c.dagsShow(), c.dagsTest(),
-		c.dagsReserialize(), c.dagsValidate(), c.dagsReport())}
+		c.dagsReserialize(), c.dagsValidate(), c.dagsReport())
+	dags.PersistentFlags().VarP(bundleFlag{}, "bundle-name", "B", "")
+	_ = dags.PersistentFlags().MarkHidden("bundle-name")
+	return []*cobra.Command{dags}
+}
+
+// bundleFlag accepts Airflow's --bundle-name: a home has one bundle.
+type bundleFlag struct{}
+
+func (bundleFlag) String() string { return "" }
+func (bundleFlag) Type() string   { return "string" }
+func (bundleFlag) Set(s string) error {
+	if s != bundleName {
+		return fmt.Errorf("there is no DAG bundle %q: expected %s", s, bundleName)
+	}
+	return nil
 }
 
 // dagRow is what lists show of a DAG: Airflow's DAGResponse as far as it is
@@ -610,6 +625,9 @@ func (c *command) dagsDelete() *cobra.Command {
 			}
 			for _, k := range keys {
 				if err := a.Engine.DeleteRun(ctx, k); err != nil {
+					return err
+				}
+				if err := a.Home.DeleteRecords(k); err != nil {
 					return err
 				}
 			}

@@ -297,6 +297,8 @@ func TestUsage(t *testing.T) {
 	s := newShell(t)
 	s.fails(ExitUsage, `unknown command "frob"`, "dags", "frob")
 	s.fails(ExitUsage, "unknown flag", "dags", "list", "--frob")
+	s.fails(ExitUsage, `no DAG bundle "other"`, "dags", "list", "-B", "other")
+	s.ok("dags", "list", "-B", "dags-folder")
 	s.fails(ExitUsage, `output "xml" is unknown`, "dags", "list", "-o", "xml")
 	s.fails(ExitUsage, "--daemon is not supported", "scheduler", "-D")
 	s.fails(ExitUsage, "--port 70000", "standalone", "--port", "70000")
@@ -367,4 +369,33 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(c.root())
+}
+
+func TestCompletion(t *testing.T) {
+	s := etlShell(t)
+	s.ok("dags", "trigger", "etl", "-r", "first")
+	// The shell helper puts --home last, where it would be the word to complete.
+	run := func(args ...string) string {
+		var out strings.Builder
+		code := Main(t.Context(), Env{Args: append([]string{"__complete", "--home", s.home}, args...), Name: "gust", Stdout: &out, Stderr: &strings.Builder{}, Getenv: func(string) string { return "" }, Now: time.Now})
+		if code != ExitOK {
+			t.Fatalf("exit %d: %s", code, out.String())
+		}
+		return out.String()
+	}
+	if got := run("dags", "trigger", "e"); !strings.HasPrefix(got, "etl\n:4") {
+		t.Errorf("DAG ids: %q", got)
+	}
+	if got := run("dags", "state", "etl", ""); !strings.HasPrefix(got, "first\n") {
+		t.Errorf("run ids: %q", got)
+	}
+	if got := run("tasks", "state", "etl", "l"); !strings.HasPrefix(got, "load\n") {
+		t.Errorf("task ids: %q", got)
+	}
+	missing := filepath.Join(t.TempDir(), "none")
+	var out strings.Builder
+	Main(t.Context(), Env{Args: []string{"__complete", "--home", missing, "dags", "trigger", ""}, Name: "gust", Stdout: &out, Stderr: &out, Getenv: func(string) string { return "" }, Now: time.Now})
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("completing created a home")
+	}
 }

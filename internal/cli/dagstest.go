@@ -36,7 +36,6 @@ type dagTest struct {
 func (c *command) dagsTest() *cobra.Command {
 	var t dagTest
 	var useExecutor, imgcat bool
-	var bundles []string
 	cmd := &cobra.Command{
 		Use: "test DAG_ID [LOGICAL_DATE]", Short: "Run a DAG once, now, and show what happens", Args: cobra.RangeArgs(1, 2),
 		Long: `Runs one run of a DAG in a store of its own that is thrown away afterwards: the
@@ -71,7 +70,6 @@ pools are those of the home and the environment. Ends with 1 if the run fails.`,
 	f.BoolVar(&t.noLogs, "no-logs", false, "do not print the logs of the tasks")
 	f.BoolVar(&useExecutor, "use-executor", false, "accepted for Airflow's sake: tasks always run through the executor")
 	f.BoolVar(&imgcat, "imgcat-dagrun", false, "")
-	f.StringSliceVarP(&bundles, "bundle-name", "B", nil, "accepted for Airflow's sake: there is one bundle")
 	_ = f.MarkHidden("imgcat-dagrun")
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -89,6 +90,12 @@ func cell(v any) string {
 		return v.String()
 	case float64:
 		return fmt.Sprintf("%g", v)
+	}
+	if p := reflect.ValueOf(v); p.Kind() == reflect.Pointer {
+		if p.IsNil() {
+			return ""
+		}
+		return cell(p.Elem().Interface())
 	}
 	if b, err := json.Marshal(v); err == nil && len(b) > 0 && (b[0] == '[' || b[0] == '{') {
 		return string(b)
