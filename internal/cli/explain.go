@@ -233,11 +233,10 @@ func (c *command) explainDag(ctx context.Context, a *localapp.App, m airflow.Dag
 	if err != nil {
 		return nil, err
 	}
-	switch cond, ok, err := scheduler.AssetConditionOf(g.DAG); {
+	switch _, byAssets, err := scheduler.AssetConditionOf(g.DAG); {
 	case err != nil:
 		return nil, err
-	case ok:
-		_ = cond
+	case byAssets:
 		queued, err := a.Store.ListQueuedAssets(ctx, m.DagID)
 		if err != nil {
 			return nil, err
@@ -261,10 +260,14 @@ func (c *command) explainDag(ctx context.Context, a *localapp.App, m airflow.Dag
 		if m.NextDagRunLogicalDate != nil {
 			what += " (logical date " + iso(m.NextDagRunLogicalDate) + ")"
 		}
-		if m.IsPaused || m.HasImportErrors || m.IsStale {
-			what += ", once the above is settled,"
+		switch {
+		case !m.NextDagRunRunAfter.After(c.env.Now()):
+			add(codeNextRun, "", nil, "%s is due by its schedule (%s).", what, m.TimetableSummary)
+		case m.IsPaused || m.HasImportErrors || m.IsStale:
+			add(codeNextRun, "time", m.NextDagRunRunAfter, "%s would be created by its schedule (%s).", what, m.TimetableSummary)
+		default:
+			add(codeNextRun, "time", m.NextDagRunRunAfter, "%s is created by its schedule (%s).", what, m.TimetableSummary)
 		}
-		add(codeNextRun, "time", m.NextDagRunRunAfter, "%s is created by its schedule (%s).", what, m.TimetableSummary)
 	case !m.IsPaused:
 		add(codeNextRun, "", nil, "Its schedule (%s) has no next run: it is past its end_date, or ran as often as it should.", m.TimetableSummary)
 	}
@@ -277,6 +280,9 @@ func (c *command) explainDag(ctx context.Context, a *localapp.App, m airflow.Dag
 		more, err := c.explainRun(ctx, a, r)
 		if err != nil {
 			return nil, err
+		}
+		if r.State == airflow.RunQueued {
+			more = more[:min(1, len(more))] // its tasks all wait for its start
 		}
 		fs = append(fs, more...)
 	}

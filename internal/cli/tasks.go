@@ -148,9 +148,13 @@ func (c *command) instance(ctx context.Context, a *localapp.App, dag, task, runO
 }
 
 func instanceRow(r airflow.DagRun, ti airflow.TaskInstance) row {
+	var duration any
+	if ti.Duration != nil {
+		duration = *ti.Duration
+	}
 	return row{
 		{"dag_id", ti.DagID}, {"logical_date", r.LogicalDate}, {"task_id", ti.TaskID}, {"state", ti.State}, {"start_date", ti.StartDate}, {"end_date", ti.EndDate},
-		{"map_index", ti.MapIndex}, {"run_id", ti.RunID}, {"dag_run_id", ti.RunID}, {"try_number", ti.TryNumber}, {"max_tries", ti.MaxTries}, {"duration", ti.Duration},
+		{"map_index", ti.MapIndex}, {"run_id", ti.RunID}, {"dag_run_id", ti.RunID}, {"try_number", ti.TryNumber}, {"max_tries", ti.MaxTries}, {"duration", duration},
 		{"operator", ti.Operator}, {"pool", ti.Pool}, {"pool_slots", ti.PoolSlots}, {"queue", ti.Queue}, {"priority_weight", ti.PriorityWeight},
 		{"scheduled_when", ti.ScheduledWhen}, {"queued_when", ti.QueuedWhen}, {"hostname", ti.Hostname}, {"pid", ti.PID}, {"rendered_map_index", ti.RenderedMapIndex},
 	}
