@@ -1,0 +1,1 @@
+echo "from {{ ds_nodash }} $0"
