@@ -1,0 +1,75 @@
+package localapp
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/store"
+)
+
+func TestRecordsAreKeptReadAndRemoved(t *testing.T) {
+	h, err := OpenHome(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder(h.path("records"), nil)
+	long := store.RunKey{DagID: "d", RunID: airflow.RunID(strings.Repeat("x", airflow.MaxIDLength))}
+	other := store.RunKey{DagID: "d", RunID: airflow.RunID(strings.Repeat("x", airflow.MaxIDLength-1) + "y")}
+	const n = 1000
+	for i := range n {
+		r.put(engine.Record{Run: long, Seq: i})
+	}
+	r.put(engine.Record{Run: other})
+	r.close()
+	next := 0
+	if err := h.ReadRecords(long, func(rec engine.Record) error {
+		if rec.Seq != next || rec.Run != long {
+			t.Fatalf("record %d: %+v", next, rec)
+		}
+		next++
+		return nil
+	}); err != nil || next != n {
+		t.Fatalf("%d records: %v", next, err)
+	}
+	// A line cut off by a crash is left out.
+	path := recordPath(h.path("records"), other)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"run":`); err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	if err := h.ReadRecords(other, func(engine.Record) error { count++; return nil }); err != nil || count != 1 {
+		t.Errorf("%d records before the cut: %v", count, err)
+	}
+	old := time.Now().Add(-recordAge - time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := cleanRecords(h.path("records"), time.Now().Add(-recordAge)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.ReadRecords(other, nil); !errors.Is(err, airflow.ErrNotFound) {
+		t.Errorf("old records after cleaning: %v", err)
+	}
+	if err := h.DeleteRecords(long); err != nil {
+		t.Error(err)
+	}
+	if err := h.DeleteRecords(long); err != nil {
+		t.Errorf("deleting absent records: %v", err)
+	}
+	if err := cleanRecords(h.path("records"), time.Now()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
+		t.Errorf("the empty folder is left: %v", err)
+	}
+}
