@@ -468,6 +468,12 @@ func (e *Engine) CancelBackfill(ctx context.Context, id int64, user string) (air
 		b.CompletedAt, b.UpdatedAt = &now, now
 		return nil
 	})
+	if err == nil {
+		e.mu.Lock()
+		delete(e.backfills, id)
+		e.mu.Unlock()
+		e.dagMoved(b.DagID)
+	}
 	e.audit(ctx, "cancel_backfill", user, b.DagID, "", fmt.Sprintf("backfill %d", id))
 	return b, err
 }

@@ -65,7 +65,7 @@ type runAdmission struct {
 	active  int           // queued + running
 	perTask map[int32]int // queued, running and deferred
 	holding map[int]slot  // by position
-	granted []int         // slots handed out, not yet dispatched
+	granted []waiter      // slots handed out, not yet dispatched
 	leaving []slot        // given back by a step that is not committed yet
 	// promised are slots handed to other runs by a step that is not committed yet;
 	// reserved are those of this run that another one has promised.
@@ -234,8 +234,8 @@ func (a *admission) settle(key store.RunKey, g *scheduler.Graph, rs *scheduler.R
 	wants := known && (s.HoldsSlot() || s == airflow.TIDeferred)
 	granted := false
 	if s == airflow.TIScheduled {
-		for _, p := range ra.granted {
-			granted = granted || p == pos
+		for _, w := range ra.granted {
+			granted = granted || w.pos == pos
 		}
 	}
 	if held, ok := ra.holding[pos]; ok && !granted {
@@ -318,8 +318,26 @@ func (a *admission) place(l *lane) {
 func (a *admission) hold(key store.RunKey, held bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if ra := a.runs[key]; ra != nil {
-		ra.held = held
+	ra := a.runs[key]
+	if ra == nil {
+		return
+	}
+	ra.held = held
+	if !held {
+		return
+	}
+	// Slots that it was given and has not used go back; their waiters wait on.
+	given := ra.granted
+	ra.granted = nil
+	for _, w := range given {
+		sl, ok := ra.holding[w.pos]
+		if !ok {
+			continue
+		}
+		a.account(key, ra, sl, -1)
+		delete(ra.holding, w.pos)
+		delete(ra.reserved, w.pos)
+		a.wait(key, ra, sl.task, w)
 	}
 }
 
@@ -370,9 +388,9 @@ func (a *admission) pump(key store.RunKey) (granted []int) {
 	for _, sl := range ra.leaving {
 		a.account(key, ra, sl, 1)
 	}
-	for _, pos := range ra.granted {
-		if _, promised := ra.reserved[pos]; !promised {
-			granted = append(granted, pos)
+	for _, w := range ra.granted {
+		if _, promised := ra.reserved[w.pos]; !promised {
+			granted = append(granted, w.pos)
 		}
 	}
 	return granted
@@ -393,7 +411,7 @@ func (a *admission) hand(told func(*lane, waiter)) {
 		delete(l.in, w.pos)
 		sl := slot{task: l.key.task}
 		l.run.holding[w.pos] = sl
-		l.run.granted = append(l.run.granted, w.pos)
+		l.run.granted = append(l.run.granted, w)
 		a.account(l.key.run, l.run, sl, 1)
 		told(l, w)
 		a.place(l)
@@ -456,8 +474,8 @@ func (a *admission) takeBack(key store.RunKey, ra *runAdmission) {
 			continue
 		}
 		delete(o.reserved, p.waiter.pos)
-		for i, pos := range o.granted {
-			if pos == p.waiter.pos {
+		for i, w := range o.granted {
+			if w.pos == p.waiter.pos {
 				o.granted = append(o.granted[:i], o.granted[i+1:]...)
 				break
 			}
@@ -483,9 +501,9 @@ func (a *admission) dispatched(key store.RunKey, granted []int, ts []scheduler.T
 		done[pos] = true
 	}
 	kept := ra.granted[:0]
-	for _, pos := range ra.granted {
-		if !done[pos] {
-			kept = append(kept, pos)
+	for _, w := range ra.granted {
+		if !done[w.pos] {
+			kept = append(kept, w)
 		}
 	}
 	ra.granted = kept

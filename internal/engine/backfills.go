@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
 )
 
 // refreshBackfills reads the unfinished backfills again, and forgets those that
@@ -40,6 +42,17 @@ func (e *Engine) refreshBackfills(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// backfill returns an unfinished backfill from memory, another one from the store.
+func (e *Engine) backfill(ctx context.Context, id int64) (airflow.Backfill, error) {
+	e.mu.Lock()
+	b, ok := e.backfills[id]
+	e.mu.Unlock()
+	if ok {
+		return b, nil
+	}
+	return e.store.GetBackfill(ctx, id)
 }
 
 // completeBackfills closes the backfills none of whose runs is left, where the

@@ -35,7 +35,7 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 		e.backfills[b.ID] = b
 	}
 	e.mu.Unlock()
-	if err := e.discover(ctx, o); err != nil {
+	if err := e.discover(ctx, o, true); err != nil {
 		return err
 	}
 	queued, err := e.store.ListAllQueuedAssets(ctx)
@@ -54,14 +54,16 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 // Discover takes runs and backfills under management that another process
 // created or changed.
 func (e *Engine) Discover(ctx context.Context) error {
-	err := errors.Join(e.refreshBackfills(ctx), e.discover(ctx, RecoverOptions{}), e.recoverCallbacks(ctx))
+	err := errors.Join(e.refreshBackfills(ctx), e.discover(ctx, RecoverOptions{}, false), e.recoverCallbacks(ctx))
 	if err == nil {
 		e.completeBackfills(ctx)
 	}
 	return err
 }
 
-func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {
+// discover reads the unfinished runs. When strict, it fails if the store does not
+// tell one of them: the slots that the run holds would be given away.
+func (e *Engine) discover(ctx context.Context, o RecoverOptions, strict bool) error {
 	active, err := e.store.ListActiveRuns(ctx, "")
 	if err != nil {
 		return fmt.Errorf("unfinished runs: %w", err)
@@ -76,6 +78,9 @@ func (e *Engine) discover(ctx context.Context, o RecoverOptions) error {
 			e.poke(r) // sets its wake, and finishes what a crash cut off
 		}
 		if err := e.sweepRun(ctx, r, o); err != nil {
+			if strict && (errors.Is(err, airflow.ErrThrottled) || errors.Is(err, airflow.ErrUnavailable)) {
+				return fmt.Errorf("run %s: %w", r.key, err)
+			}
 			e.log.ErrorContext(ctx, "run not recovered", "run", r.key.String(), "err", err)
 		}
 	}

@@ -347,15 +347,29 @@ func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
 		lim.MaxActiveRuns[own] = g.DAG.MaxActiveRuns
 	}
 	paused := map[int64]bool{}
+	for _, r := range active {
+		e.mu.Lock()
+		id := r.info.BackfillID
+		e.mu.Unlock()
+		slot := scheduler.RunSlot{DagID: m.DagID, BackfillID: id}
+		if _, known := lim.MaxActiveRuns[slot]; known {
+			continue
+		}
+		b, err := e.backfill(ctx, id)
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		// Runs of a completed backfill that are started again keep its limit. Its
+		// pause flag, which cancelling leaves behind, cannot be taken back: it is void.
+		lim.MaxActiveRuns[slot] = b.MaxActiveRuns
+		paused[id] = b.IsPaused && b.CompletedAt == nil
+	}
 	e.mu.Lock()
 	for _, r := range active {
 		slot := scheduler.RunSlot{DagID: m.DagID, BackfillID: r.info.BackfillID}
-		if id := r.info.BackfillID; id != 0 {
-			if b, ok := e.backfills[id]; ok {
-				lim.MaxActiveRuns[slot] = b.MaxActiveRuns
-				paused[id] = b.IsPaused
-			}
-		}
 		if r.info.State == airflow.RunQueued && !r.starting {
 			queued = append(queued, scheduler.QueuedRun{
 				Key:      scheduler.RunKey{DagID: m.DagID, RunID: r.key.RunID},

@@ -221,6 +221,12 @@ func (c *checker) applied(p *proc, op kv.Op) {
 		c.meta(p, store.RunKey{DagID: airflow.DagID(s[1]), RunID: airflow.RunID(s[2])})
 	case kind == "RUN" && key.SK == "INFO":
 		c.info(op.Item)
+	case kind == "POOL" && op.Kind == kv.OpPut:
+		var pool airflow.Pool
+		if err := json.Unmarshal(op.Item.Bytes("d"), &pool); err != nil {
+			c.w.fail("pool %v: %v", key, err)
+		}
+		c.poolIs(pool)
 	case kind == "ASSETEVENT":
 		var ev airflow.AssetEvent
 		if err := json.Unmarshal(op.Item.Bytes("d"), &ev); err != nil {
@@ -429,6 +435,7 @@ func (c *checker) limits(old, now *runSnap) {
 	}
 	occupied, deferred, active := map[string]int{}, map[string]int{}, 0
 	tasks := map[perTask]int{}
+	var holders []string
 	ofRun, ofRunTask := 0, map[airflow.TaskID]int{}
 	for _, k := range c.order {
 		r := c.runs[k]
@@ -447,6 +454,9 @@ func (c *checker) limits(old, now *runSnap) {
 			if k == now.key {
 				ofRunTask[t.key.TaskID]++
 			}
+			if w.trace != nil {
+				holders = append(holders, fmt.Sprintf("%s %s(%d) pool %s", t.key, t.state, t.seq, task.Pool))
+			}
 			if t.state == airflow.TIDeferred {
 				deferred[task.Pool] += task.PoolSlots
 				continue
@@ -457,6 +467,12 @@ func (c *checker) limits(old, now *runSnap) {
 				ofRun++
 			}
 		}
+	}
+	fail := func(format string, args ...any) {
+		for _, h := range holders {
+			w.tracef("holds a slot: %s", h)
+		}
+		w.fail(format, args...)
 	}
 	for i := range now.tis {
 		if !dispatched[i] {
@@ -470,15 +486,15 @@ func (c *checker) limits(old, now *runSnap) {
 		}
 		switch {
 		case used > c.slots(task.Pool):
-			w.fail("%s was queued although pool %s then has %d of %d slots occupied", t.key, task.Pool, used, c.slots(task.Pool))
+			fail("%s was queued although pool %s then has %d of %d slots occupied", t.key, task.Pool, used, c.slots(task.Pool))
 		case active > w.sc.Config.Parallelism:
-			w.fail("%s was queued although then %d instances are queued or running, parallelism is %d", t.key, active, w.sc.Config.Parallelism)
+			fail("%s was queued although then %d instances are queued or running, parallelism is %d", t.key, active, w.sc.Config.Parallelism)
 		case ofRun > now.graph.DAG.MaxActiveTasks:
-			w.fail("%s was queued although its run then has %d active instances, max_active_tasks is %d", t.key, ofRun, now.graph.DAG.MaxActiveTasks)
+			fail("%s was queued although its run then has %d active instances, max_active_tasks is %d", t.key, ofRun, now.graph.DAG.MaxActiveTasks)
 		case task.MaxActiveTIsPerDag > 0 && tasks[perTask{now.key.DagID, t.key.TaskID}] > task.MaxActiveTIsPerDag:
-			w.fail("%s was queued although then %d of the task are active, max_active_tis_per_dag is %d", t.key, tasks[perTask{now.key.DagID, t.key.TaskID}], task.MaxActiveTIsPerDag)
+			fail("%s was queued although then %d of the task are active, max_active_tis_per_dag is %d", t.key, tasks[perTask{now.key.DagID, t.key.TaskID}], task.MaxActiveTIsPerDag)
 		case task.MaxActiveTIsPerDagRun > 0 && ofRunTask[t.key.TaskID] > task.MaxActiveTIsPerDagRun:
-			w.fail("%s was queued although then %d of the task are active in its run, max_active_tis_per_dagrun is %d", t.key, ofRunTask[t.key.TaskID], task.MaxActiveTIsPerDagRun)
+			fail("%s was queued although then %d of the task are active in its run, max_active_tis_per_dagrun is %d", t.key, ofRunTask[t.key.TaskID], task.MaxActiveTIsPerDagRun)
 		}
 	}
 }

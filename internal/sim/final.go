@@ -74,6 +74,10 @@ func (w *World) legitimate(k store.RunKey, info airflow.DagRun) {
 		limited = limited || t.DependsOnPast || t.MaxActiveTIsPerDag > 0 || t.MaxActiveTIsPerDagRun > 0
 	}
 	root := false
+	d := w.dag(string(k.DagID))
+	if m, err := w.clean.GetDag(w.ctx, k.DagID); err == nil && m.IsPaused && d.autoPauses() {
+		return // paused after max_consecutive_failed_dag_runs: a person has to look
+	}
 	for _, r := range reasons {
 		if r.Pos < 0 {
 			w.fail("run %s is %s at rest: %s", k, info.State, r.Text)
@@ -100,12 +104,18 @@ func (w *World) legitimate(k store.RunKey, info airflow.DagRun) {
 	}
 }
 
+// autoPauses says that the DAG may have been paused by its failures.
+func (d *simDag) autoPauses() bool {
+	_, ok := d.spec.Fields["max_consecutive_failed_dag_runs"]
+	return ok
+}
+
 // checkQueued checks that a queued run is kept from starting by running ones.
 func (w *World) checkQueued(k store.RunKey, info airflow.DagRun, reasons []scheduler.Reason) {
-	if reasons[0].Pos >= 0 || reasons[0].Code != scheduler.CodeRunQueued {
+	d := w.dag(string(k.DagID))
+	if reasons[0].Pos >= 0 || reasons[0].Code != scheduler.CodeRunQueued && !d.autoPauses() {
 		w.fail("run %s is queued at rest: %+v", k, reasons[0])
 	}
-	d := w.dag(string(k.DagID))
 	limit := d.graphs[len(d.graphs)-1].DAG.MaxActiveRuns
 	if info.BackfillID != 0 {
 		b, err := w.clean.GetBackfill(w.ctx, info.BackfillID)
@@ -120,6 +130,9 @@ func (w *World) checkQueued(k store.RunKey, info airflow.DagRun, reasons []sched
 		if other.DagID == k.DagID && !r.deleted && r.info.State == airflow.RunRunning && r.info.BackfillID == info.BackfillID {
 			running++
 		}
+	}
+	if m, err := w.clean.GetDag(w.ctx, k.DagID); err == nil && m.IsPaused && d.autoPauses() {
+		return
 	}
 	if running < limit {
 		w.fail("run %s is queued at rest, but only %d of %d runs are running (backfill %d)", k, running, limit, info.BackfillID)

@@ -140,7 +140,7 @@ func (p *proc) spawn() {
 	gate := p.gate
 	p.eng = engine.New(engine.Options{
 		Store: p.store, Submitter: gate, Config: w.config(), Now: p.clock, NewID: w.newID, Passive: p.passive,
-		Records: func(r engine.Record) { w.check.record(p, r) },
+		Records: func(r engine.Record) { w.check.record(p, r) }, Log: w.logger(p),
 	})
 	p.be = engine.NewBackend(p.eng, nil, nil, nil)
 	p.alive, p.needRecover = true, !p.passive

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -51,6 +52,30 @@ func (w *World) tracef(format string, args ...any) {
 		pad = "    | "
 	}
 	w.trace.add(fmt.Sprintf("%9s %s%s", w.now.Sub(w.start).Truncate(time.Millisecond), pad, fmt.Sprintf(format, args...)))
+}
+
+// logger puts what an engine logs into the trace; nil without one.
+func (w *World) logger(p *proc) *slog.Logger {
+	if w.trace == nil {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(logWriter{w, p}, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+}
+
+type logWriter struct {
+	w *World
+	p *proc
+}
+
+// Write implements io.Writer: one line of log.
+func (l logWriter) Write(b []byte) (int, error) {
+	l.w.tracef("%s logs %s", l.p, strings.TrimSpace(string(b)))
+	return len(b), nil
 }
 
 // dump digests every item of the store.

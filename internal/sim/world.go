@@ -182,7 +182,9 @@ func (w *World) loop(until time.Time) {
 		next, idle := w.next()
 		switch {
 		case !until.IsZero() && next.After(until):
-			w.now = until
+			if until.After(w.now) { // not after a jump
+				w.now = until
+			}
 			return
 		case until.IsZero() && idle && w.now.Sub(w.lastChange) > patience:
 			return
