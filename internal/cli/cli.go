@@ -15,6 +15,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/mask"
+	"github.com/gustflow/gust/internal/store"
 )
 
 // Exit codes of every command.
@@ -133,6 +135,8 @@ type command struct {
 	closers []func()
 	loaded  *config.Config
 	masker  *mask.Masker
+	// store is that of the open home, for DAG files that name variables.
+	store atomic.Pointer[store.Store]
 }
 
 func (c *command) close() {

@@ -45,7 +45,7 @@ problems, with --strict also for warnings.`,
 			if err != nil {
 				return err
 			}
-			reports, err := dagprocessor.Validate(cmd.Context(), dagprocessor.ValidateConfig{Loader: c.loader(cfg, abs), Root: root, LoadTimeout: cfg.Core.DagbagImportTimeout}, args)
+			reports, err := dagprocessor.Validate(cmd.Context(), dagprocessor.ValidateConfig{Loader: c.loader(cfg, abs), Root: root, Scan: scanOptions(cfg), LoadTimeout: cfg.Core.DagbagImportTimeout}, args)
 			if err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ func (c *command) dagsReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reports, err := dagprocessor.Validate(cmd.Context(), dagprocessor.ValidateConfig{Loader: c.loader(cfg, cfg.Core.DagsFolder), Root: cfg.Core.DagsFolder}, []string{cfg.Core.DagsFolder})
+			reports, err := dagprocessor.Validate(cmd.Context(), dagprocessor.ValidateConfig{Loader: c.loader(cfg, cfg.Core.DagsFolder), Scan: scanOptions(cfg), Root: cfg.Core.DagsFolder}, []string{cfg.Core.DagsFolder})
 			if err != nil {
 				return err
 			}
@@ -141,7 +141,7 @@ func (c *command) dagsReserialize() *cobra.Command {
 			}
 			paused := a.Options.PausedAtCreation
 			p, err := dagprocessor.New(dagprocessor.Config{
-				Folder: a.Options.DagsFolder, Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader, PausedAtCreation: paused, StaleThreshold: -1,
+				Folder: a.Options.DagsFolder, Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader, PausedAtCreation: paused, StaleThreshold: -1, Scan: a.Options.Scan,
 			})
 			if err != nil {
 				return err

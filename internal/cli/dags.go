@@ -129,7 +129,7 @@ func (c *command) dagsList() *cobra.Command {
 
 // listLocal lists what the DAG folder holds without registering it.
 func (c *command) listLocal(ctx context.Context, a *localapp.App, cols []string) error {
-	reports, err := dagprocessor.Validate(ctx, dagprocessor.ValidateConfig{Loader: a.Options.Loader, Root: a.Options.DagsFolder}, []string{a.Options.DagsFolder})
+	reports, err := dagprocessor.Validate(ctx, dagprocessor.ValidateConfig{Loader: a.Options.Loader, Scan: a.Options.Scan, Root: a.Options.DagsFolder}, []string{a.Options.DagsFolder})
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (c *command) dagsListImportErrors() *cobra.Command {
 				rs = append(rs, row{{"bundle_name", bundleName}, {"filepath", file}, {"error", text}, {"timestamp", at}, {"problems", ps}, {"dag_ids", dags}})
 			}
 			if local {
-				reports, err := dagprocessor.Validate(cmd.Context(), dagprocessor.ValidateConfig{Loader: a.Options.Loader, Root: a.Options.DagsFolder}, []string{a.Options.DagsFolder})
+				reports, err := dagprocessor.Validate(cmd.Context(), dagprocessor.ValidateConfig{Loader: a.Options.Loader, Scan: a.Options.Scan, Root: a.Options.DagsFolder}, []string{a.Options.DagsFolder})
 				if err != nil {
 					return err
 				}

@@ -399,3 +399,24 @@ func TestCompletion(t *testing.T) {
 		t.Error("completing created a home")
 	}
 }
+
+// A DAG file may name Airflow variables: of the environment, else of the store.
+func TestVariablesInDagFiles(t *testing.T) {
+	s := newShell(t)
+	s.now = time.Now()
+	s.write("v.yml", `v:
+  schedule: null
+  tasks:
+    a:
+      operator: airflow.providers.standard.operators.bash.BashOperator
+      variables_as_arguments: [{variable: command, attribute: bash_command}]
+`)
+	s.ok("variables", "set", "command", "echo from the store")
+	if out := s.ok("dags", "test", "v"); !strings.Contains(out, "a | from the store") {
+		t.Errorf("%s", out)
+	}
+	s.env["AIRFLOW_VAR_COMMAND"] = "echo from the environment"
+	if out := s.ok("dags", "test", "v"); !strings.Contains(out, "a | from the environment") {
+		t.Errorf("%s", out)
+	}
+}

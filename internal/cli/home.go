@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/callback"
@@ -59,14 +60,16 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	return localapp.Options{
 		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor,
 		Engine: engine.Config{
-			Parallelism: cfg.Core.Parallelism, MaxMapLength: cfg.Core.MaxMapLength, MaxRequeues: cfg.Scheduler.NumStuckInQueuedRetries,
+			Parallelism: cfg.Core.Parallelism, MaxMapLength: cfg.Core.MaxMapLength, MaxRequeues: noneIfZero(cfg.Scheduler.NumStuckInQueuedRetries),
 			QueuedTimeout: cfg.Scheduler.TaskQueuedTimeout, HeartbeatTimeout: cfg.Scheduler.TaskInstanceHeartbeatTimeout,
 			IgnoreFirstDependsOnPast: &ignoreFirst, DefaultPoolSlots: cfg.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &useSchedule,
 		},
 		LogFolder: cfg.Logging.BaseLogFolder, LogLevel: taskrunner.Level(strings.ToLower(cfg.Logging.LoggingLevel)), PausedAtCreation: &paused,
+		StaleThreshold: atOnceIfZero(cfg.DagProcessor.StaleDagThreshold), ParsingProcesses: cfg.DagProcessor.ParsingProcesses, LoadTimeout: cfg.Core.DagbagImportTimeout, Scan: scanOptions(cfg),
+		MaxFailedHeartbeats: cfg.Workers.MaxFailedHeartbeats, AllowedClasses: cfg.Core.AllowedDeserializationClasses,
 		RefreshInterval: cfg.DagProcessor.RefreshInterval, KilledTaskCleanupTime: cfg.Core.KilledTaskCleanupTime,
 		HeartbeatInterval: cfg.Workers.MinHeartbeatInterval, MaxTemplatedLength: cfg.Core.MaxTemplatedFieldLength, MaxMapLength: cfg.Core.MaxMapLength,
-		Masker: c.masker, Secrets: c.environmentSecrets(), PythonZygotes: cfg.Gust.PythonZygotes, MaxTaskLogBytes: int64(cfg.Gust.MaxTaskLogBytes),
+		Masker: c.masker, Secrets: c.environmentSecrets(), Python: cfg.Gust.Python, PythonZygotes: noneIfZero(cfg.Gust.PythonZygotes), MaxTaskLogBytes: int64(cfg.Gust.MaxTaskLogBytes),
 		SMTP: callback.SMTPConfig{
 			Host: cfg.SMTP.Host, Port: cfg.SMTP.Port, User: cfg.SMTP.User, Password: cfg.SMTP.Password, From: mailFrom(cfg),
 			StartTLS: cfg.SMTP.StartTLS, SSL: cfg.SMTP.SSL, Timeout: cfg.SMTP.Timeout,
@@ -74,6 +77,25 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		Loader:    c.loader(cfg, dagsFolder),
 		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
+}
+
+// noneIfZero turns 0 into -1 where zero means "the default".
+func noneIfZero(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+func atOnceIfZero(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func scanOptions(cfg *config.Config) dagprocessor.ScanOptions {
+	return dagprocessor.ScanOptions{IgnoreSyntax: dagprocessor.IgnoreSyntax(cfg.Core.DagIgnoreFileSyntax)}
 }
 
 func mailFrom(cfg *config.Config) string {
@@ -87,9 +109,20 @@ func mailFrom(cfg *config.Config) string {
 func (c *command) loader(cfg *config.Config, dagsFolder string) dagprocessor.Loader {
 	py := dagspec.NewInterpreter(dagsFolder, filepath.Join(dagsFolder, "plugins"), filepath.Join(dagsFolder, "include"))
 	c.closers = append(c.closers, func() { _ = py.Close() })
-	return yamlloader.New(yamlloader.Config{Version: version.String(), Options: dagspec.Options{Python: py, Config: dagspec.Config{
+	return yamlloader.New(yamlloader.Config{Version: version.String(), Source: dagspec.Dir{Env: c.environmentSecrets().Lookup, Vars: c.storedVariable}, Options: dagspec.Options{Python: py, Config: dagspec.Config{
 		MaxActiveRuns: cfg.Core.MaxActiveRunsPerDag, MaxActiveTasks: cfg.Core.MaxActiveTasksPerDag, CatchupByDefault: cfg.Scheduler.CatchupByDefault,
 	}}})
+}
+
+// storedVariable reads an Airflow variable that a DAG file names, from the store
+// of the home that is open; there is none for files that are only validated.
+func (c *command) storedVariable(key string) (string, bool) {
+	s := c.store.Load()
+	if s == nil {
+		return "", false
+	}
+	v, err := s.GetVariable(context.Background(), key)
+	return v.Value, err == nil
 }
 
 // environmentSecrets looks variables and connections up in the environment.
@@ -116,6 +149,7 @@ func (c *command) openWith(ctx context.Context, dagsFolder string) (*localapp.Ap
 		return nil, err
 	}
 	c.closers = append(c.closers, a.Close)
+	c.store.Store(a.Store)
 	return a, nil
 }
 

@@ -135,8 +135,8 @@ func (c *command) dagProcessor() *cobra.Command {
 				return err
 			}
 			p, err := dagprocessor.New(dagprocessor.Config{
-				Folder: a.Options.DagsFolder, Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader, PausedAtCreation: a.Options.PausedAtCreation,
-				RefreshInterval: cfg.DagProcessor.RefreshInterval, StaleThreshold: cfg.DagProcessor.StaleDagThreshold, LoadTimeout: cfg.Core.DagbagImportTimeout,
+				Folder: a.Options.DagsFolder, Store: a.Store, Bundles: a.Bundles, Loader: a.Options.Loader, Scan: a.Options.Scan, PausedAtCreation: a.Options.PausedAtCreation,
+				RefreshInterval: cfg.DagProcessor.RefreshInterval, StaleThreshold: a.Options.StaleThreshold, LoadTimeout: cfg.Core.DagbagImportTimeout,
 				Parallelism: cfg.DagProcessor.ParsingProcesses, Log: c.logger(),
 				OnChange: func(ids []airflow.DagID) {
 					if err := c.notify(ctx, a, localapp.Notice{Dags: ids}); err != nil {
@@ -263,6 +263,7 @@ func (c *command) serve(ctx context.Context, f serveFlags, so localapp.ServeOpti
 			}
 		}
 	}
+	so.Opened = func(a *localapp.App) { c.store.Store(a.Store) }
 	return localapp.Serve(ctx, o, so)
 }
 

@@ -46,6 +46,10 @@ type Options struct {
 	// PausedAtCreation is [core] dags_are_paused_at_creation. Default true (nil).
 	PausedAtCreation      *bool
 	RefreshInterval       time.Duration // [dag_processor] refresh_interval
+	StaleThreshold        time.Duration // [dag_processor] stale_dag_threshold; negative = at once
+	ParsingProcesses      int           // [dag_processor] parsing_processes; 0 = one per processor
+	LoadTimeout           time.Duration // [core] dagbag_import_timeout
+	Scan                  dagprocessor.ScanOptions
 	KilledTaskCleanupTime time.Duration // [core] killed_task_cleanup_time
 	HeartbeatInterval     time.Duration // [scheduler] task heartbeat, default 60 s
 	MaxTemplatedLength    int           // [core] max_templated_field_length
@@ -55,8 +59,15 @@ type Options struct {
 	Masker taskrunner.Masker
 	// Secrets are looked at before the store (environment, secrets backend); may be nil.
 	Secrets engine.Secrets
-	// PythonZygotes is how many pre-imported Python processes are kept. Default 2.
+	// Python is the interpreter of Python tasks. Default python3 of PATH.
+	Python string
+	// PythonZygotes is how many pre-imported Python processes are kept. Default 2,
+	// negative for none.
 	PythonZygotes int
+	// MaxFailedHeartbeats is after how many failed heartbeats a task ends itself. Default 3.
+	MaxFailedHeartbeats int
+	// AllowedClasses are [core] allowed_deserialization_classes.
+	AllowedClasses []string
 	// Records receives every step beside the file for gust replay; may be nil.
 	Records func(engine.Record)
 	// SMTP is how e-mail is sent by callbacks that name no connection.

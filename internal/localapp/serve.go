@@ -147,6 +147,7 @@ func (a *App) startProcessor(so ServeOptions, first chan<- dagprocessor.Summary)
 			}
 		},
 		Progress: so.Progress, PausedAtCreation: a.Options.PausedAtCreation, RefreshInterval: a.Options.RefreshInterval, Log: a.log,
+		StaleThreshold: a.Options.StaleThreshold, Parallelism: a.Options.ParsingProcesses, LoadTimeout: a.Options.LoadTimeout, Scan: a.Options.Scan,
 	})
 	if err != nil {
 		return err
@@ -161,12 +162,13 @@ func (a *App) startWorker() {
 	if zygotes == 0 {
 		zygotes = 2
 	}
-	a.Python = pyproc.NewHost("", a.Home.path("cache"), a.Home.Installation(), zygotes)
+	a.Python = pyproc.NewHost(a.Options.Python, a.Home.path("cache"), a.Home.Installation(), zygotes)
 	o := taskrunner.Options{
 		Backend: a.Backend, Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation(), CacheDir: a.Home.path("cache"),
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
+		MaxFailedHeartbeats: a.Options.MaxFailedHeartbeats, AllowedClasses: a.Options.AllowedClasses,
 		OpenLog: func(d worker.Dispatch, tc *worker.TaskContext) (taskrunner.LogSink, error) {
 			w, err := a.Logs.Create(d.Key, tc.TryNumber)
 			if err != nil {

@@ -10,7 +10,7 @@ import (
 // works for another control plane: for tools that run or render one task
 // without recording it. stop ends its processes.
 func (a *App) TrialWorker(b worker.Backend, openLog func(worker.Dispatch, *worker.TaskContext) (taskrunner.LogSink, error)) (w *taskrunner.Worker, stop func()) {
-	py := pyproc.NewHost("", a.Home.path("cache"), a.Home.Installation()+"-trial", 0)
+	py := pyproc.NewHost(a.Options.Python, a.Home.path("cache"), a.Home.Installation()+"-trial", 0)
 	return taskrunner.New(taskrunner.Options{
 		Backend: b, Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: py,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation() + "-trial", CacheDir: a.Home.path("cache"),
