@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +25,8 @@ type Options struct {
 	Reader worker.Reader
 	// Python runs Python callbacks; nil makes them fail with advice.
 	Python *pyproc.Host
-	// Environ is the environment of commands and Python callbacks.
+	// Environ is the environment of commands and Python callbacks. Default: this
+	// process's, cleaned by proc.CleanEnviron.
 	Environ []string
 	// Installation marks child processes; see package proc. Default "gust".
 	Installation string
@@ -62,6 +64,9 @@ func New(o Options) *Runner {
 	}
 	if o.HTTP == nil {
 		o.HTTP = &http.Client{Timeout: 30 * time.Second}
+	}
+	if o.Environ == nil {
+		o.Environ = proc.CleanEnviron(os.Environ())
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
