@@ -73,6 +73,8 @@ type work struct {
 	results map[Table]*Result
 	archive *archive
 	memory  memory
+	// counted are runs whose logs a dry run has counted with the run.
+	counted map[airflow.DagID][]airflow.RunID
 }
 
 // Clean carries out a request. With an error, the results say what was done
@@ -81,7 +83,7 @@ func (c *Cleaner) Clean(ctx context.Context, q Request) ([]Result, error) {
 	if q.BatchSize <= 0 {
 		q.BatchSize = 100
 	}
-	w := &work{Cleaner: c, q: q, now: c.Now().UTC(), results: map[Table]*Result{}}
+	w := &work{Cleaner: c, q: q, now: c.Now().UTC(), results: map[Table]*Result{}, counted: map[airflow.DagID][]airflow.RunID{}}
 	var err error
 	if w.memory, err = readMemory(c.StateFile); err != nil {
 		return nil, err
@@ -313,6 +315,7 @@ func (w *work) removeRun(ctx context.Context, r airflow.DagRun) error {
 		}
 	}
 	if w.q.DryRun {
+		w.counted[r.DagID] = append(w.counted[r.DagID], r.RunID)
 		return nil
 	}
 	if w.RunRemoved != nil {
@@ -335,7 +338,7 @@ func (w *work) taskLogs(ctx context.Context, dags []airflow.DagModel) error {
 	if err != nil {
 		return err
 	}
-	keep := map[airflow.DagID][]airflow.RunID{}
+	keep := w.counted
 	for _, r := range active {
 		keep[r.DagID] = append(keep[r.DagID], r.RunID)
 	}
