@@ -233,6 +233,16 @@ func (c *command) explainDag(ctx context.Context, a *localapp.App, m airflow.Dag
 	if err != nil {
 		return nil, err
 	}
+	var next *timetable.RunInfo
+	if tt.CanBeScheduled() {
+		runs, err := nextRuns(g.DAG, m, 1, c.env.Now().UTC())
+		if err != nil {
+			add(codeNextRun, "mending the schedule", nil, "Its next run cannot be computed: %v.", err)
+		}
+		if len(runs) > 0 {
+			next = &runs[0]
+		}
+	}
 	switch _, byAssets, err := scheduler.AssetConditionOf(g.DAG); {
 	case err != nil:
 		return nil, err
@@ -255,20 +265,20 @@ func (c *command) explainDag(ctx context.Context, a *localapp.App, m airflow.Dag
 		add(codeNoSchedule, c.env.Name+" dags trigger "+string(m.DagID), nil, "It has no schedule: it runs when somebody or another DAG triggers it.")
 	case running >= g.DAG.MaxActiveRuns && g.DAG.MaxActiveRuns > 0:
 		add(scheduler.CodeMaxActiveRuns, "a run ending", nil, "max_active_runs = %d runs are running already.", g.DAG.MaxActiveRuns)
-	case m.NextDagRunRunAfter != nil:
+	case next != nil:
 		what := "The next run"
-		if m.NextDagRunLogicalDate != nil {
-			what += " (logical date " + iso(m.NextDagRunLogicalDate) + ")"
+		if next.LogicalDate != nil {
+			what += " (logical date " + iso(next.LogicalDate) + ")"
 		}
 		switch {
-		case !m.NextDagRunRunAfter.After(c.env.Now()):
+		case !next.RunAfter.After(c.env.Now()):
 			add(codeNextRun, "", nil, "%s is due by its schedule (%s).", what, m.TimetableSummary)
 		case m.IsPaused || m.HasImportErrors || m.IsStale:
-			add(codeNextRun, "time", m.NextDagRunRunAfter, "%s would be created by its schedule (%s).", what, m.TimetableSummary)
+			add(codeNextRun, "time", &next.RunAfter, "%s would be created by its schedule (%s).", what, m.TimetableSummary)
 		default:
-			add(codeNextRun, "time", m.NextDagRunRunAfter, "%s is created by its schedule (%s).", what, m.TimetableSummary)
+			add(codeNextRun, "time", &next.RunAfter, "%s is created by its schedule (%s).", what, m.TimetableSummary)
 		}
-	case !m.IsPaused:
+	default:
 		add(codeNextRun, "", nil, "Its schedule (%s) has no next run: it is past its end_date, or ran as often as it should.", m.TimetableSummary)
 	}
 	slices.SortFunc(active, func(x, y airflow.DagRun) int { return y.RunAfter.Compare(x.RunAfter) })

@@ -279,9 +279,11 @@ func (c *command) tasksRender() *cobra.Command {
 			}
 			for _, name := range tc.Task.TemplateFields {
 				text := string(fields[name])
-				var s string
-				if json.Unmarshal(fields[name], &s) == nil {
-					text = s
+				var s *string
+				if json.Unmarshal(fields[name], &s) == nil && s != nil {
+					text = *s
+				} else if s == nil && (text == "" || text == "null") {
+					text = "None"
 				}
 				c.say("# %s\n# property: %s\n# %s\n%s\n", strings.Repeat("-", 58), name, strings.Repeat("-", 58), text)
 			}
