@@ -196,6 +196,20 @@ type DagModel struct {
 	// LastAssetRunAfter is the run_after of the newest asset-triggered run: the
 	// next one consumes the events after it.
 	LastAssetRunAfter *time.Time `json:"last_asset_run_after,omitempty"`
+	// PendingAssetRun is an asset-triggered run that was decided and may not have
+	// been created yet: nothing else is decided before it is.
+	PendingAssetRun *PendingAssetRun `json:"pending_asset_run,omitempty"`
+}
+
+// PendingAssetRun is an asset-triggered run between its decision and its creation.
+type PendingAssetRun struct {
+	RunID    RunID     `json:"run_id"`
+	RunAfter time.Time `json:"run_after"`
+	// Consumed are the ids of the events it consumes, oldest first.
+	Consumed []string `json:"consumed"`
+	// Seen are the ids of the events that waited when it was decided, consumed or
+	// not: they do not ask for another run.
+	Seen []string `json:"seen,omitempty"`
 }
 
 // ImportError is why a DAG file could not be loaded.

@@ -4,6 +4,9 @@ import (
 	"container/heap"
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -48,18 +51,39 @@ func (e *Engine) setWake(r *run, at time.Time) {
 	}
 }
 
-// NextWake returns the earliest time at which a run wants to be stepped.
+// NextWake returns the earliest time at which a run wants to be stepped, or a DAG
+// to be planned again.
 func (e *Engine) NextWake() (time.Time, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	var next time.Time
+	for _, at := range e.later {
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
 	for len(e.wakes) > 0 {
 		w := e.wakes[0]
 		if !w.r.gone && w.r.wake.Equal(w.at) {
-			return w.at, true
+			if next.IsZero() || w.at.Before(next) {
+				next = w.at
+			}
+			break
 		}
 		heap.Pop(&e.wakes)
 	}
-	return time.Time{}, false
+	return next, !next.IsZero()
+}
+
+// dagLater plans a DAG again in a moment if the store did not answer.
+func (e *Engine) dagLater(dag airflow.DagID, err error) {
+	if !errors.Is(err, airflow.ErrThrottled) && !errors.Is(err, airflow.ErrUnavailable) && !errors.Is(err, airflow.ErrConflict) {
+		return
+	}
+	e.mu.Lock()
+	e.later[dag] = e.now().Add(time.Second)
+	e.mu.Unlock()
+	e.notify()
 }
 
 // wakeDue enqueues the runs whose time has come.
@@ -67,6 +91,17 @@ func (e *Engine) wakeDue(now time.Time) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
+	for _, dag := range slices.Sorted(maps.Keys(e.later)) {
+		if e.later[dag].After(now) {
+			continue
+		}
+		delete(e.later, dag)
+		if !e.moved[dag] {
+			e.moved[dag] = true
+			e.movedOrder = append(e.movedOrder, dag)
+		}
+		e.notify()
+	}
 	for len(e.wakes) > 0 {
 		w := e.wakes[0]
 		stale := w.r.gone || !w.r.wake.Equal(w.at)

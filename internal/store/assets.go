@@ -72,39 +72,74 @@ func assetEventPK(k AssetKey) string { return joinKey(kindAssetEvent, k.Name, k.
 // RecordAssetEvent records an event together with the DAGs it is queued for, in
 // one transaction. The event's id (producing dispatch and asset) makes a
 // repetition harmless: created is false then and nothing is queued again. A DAG
-// that already has a waiting update of the asset keeps it.
+// that already has a waiting update of the asset keeps it, and the event's id
+// joins it.
 func (s *Store) RecordAssetEvent(ctx context.Context, e airflow.AssetEvent, queue []QueuedAsset) (created bool, err error) {
 	key := kv.Key{PK: assetEventPK(AssetKey{e.AssetName, e.AssetURI}), SK: joinKey(sortableTime(e.Timestamp), e.ID)}
-	ops := []kv.Op{kv.Put(entity(key, marshal(e), map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetEvent), SK: key.SK}}), kv.NotExists())}
-	for _, q := range queue {
-		index := map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetQueue), SK: joinKey(string(q.DagID), q.AssetName, q.AssetURI)}}
-		ops = append(ops, kv.Put(entity(queuedKey(q.DagID, AssetKey{q.AssetName, q.AssetURI}), marshal(q), index), kv.NotExists()))
+	record := kv.Put(entity(key, marshal(e), map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetEvent), SK: key.SK}}), kv.NotExists())
+	// What does not fit the transaction goes first: the event is there only when
+	// everybody has been told.
+	for len(queue) > kv.MaxTransactOps-1 {
+		op, err := s.enqueue(ctx, queue[0])
+		if err == nil && op != nil {
+			err = s.kv.Write(ctx, *op)
+		}
+		if errors.Is(err, kv.ErrConditionFailed) {
+			continue
+		}
+		if err != nil {
+			return false, translate(err)
+		}
+		queue = queue[1:]
 	}
-	rest := []kv.Op(nil)
-	if len(ops) > kv.MaxTransactOps {
-		ops, rest = ops[:kv.MaxTransactOps], ops[kv.MaxTransactOps:]
-	}
-	for {
+	for attempt := 0; ; attempt++ {
+		ops := []kv.Op{record}
+		for _, q := range queue {
+			op, err := s.enqueue(ctx, q)
+			if err != nil {
+				return false, err
+			}
+			if op != nil {
+				ops = append(ops, *op)
+			}
+		}
 		err := s.kv.Transact(ctx, "", ops)
 		var cancelled *kv.CancelError
 		if errors.As(err, &cancelled) && errors.Is(err, kv.ErrConditionFailed) {
 			if cancelled.Op == 0 {
 				return false, nil
 			}
-			ops = append(ops[:cancelled.Op:cancelled.Op], ops[cancelled.Op+1:]...)
-			continue
+			if attempt+1 < UpdateAttempts { // another event joined the same update
+				continue
+			}
 		}
-		if err != nil {
-			return false, translate(err)
-		}
-		break
+		return err == nil, translate(err)
 	}
-	for _, op := range rest {
-		if err := s.kv.Write(ctx, op); err != nil && !errors.Is(err, kv.ErrConditionFailed) {
-			return true, translate(err)
+}
+
+// enqueue is the write that makes an event wait for a DAG; nil if it does.
+func (s *Store) enqueue(ctx context.Context, q QueuedAsset) (*kv.Op, error) {
+	key := queuedKey(q.DagID, AssetKey{q.AssetName, q.AssetURI})
+	index := map[kv.IndexName]kv.Key{kv.GSI1: {PK: allOf(kindAssetQueue), SK: joinKey(string(q.DagID), q.AssetName, q.AssetURI)}}
+	mine := WaitingEvent{ID: q.EventID, Timestamp: q.CreatedAt}
+	var cur QueuedAsset
+	it, err := s.getDoc(ctx, key, &cur)
+	if isNotFound(err) {
+		q.Waiting = []WaitingEvent{mine}
+		op := kv.Put(entity(key, marshal(q), index), kv.NotExists())
+		return &op, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range cur.events() {
+		if w.ID == mine.ID {
+			return nil, nil
 		}
 	}
-	return true, nil
+	cur.Waiting = append(cur.events(), mine)
+	op := kv.Put(entity(key, marshal(cur), index), kv.Eq(attrDoc, it.Attrs[attrDoc]))
+	return &op, nil
 }
 
 // ListAssetEvents lists the events of an asset with from < timestamp <= to, by
@@ -136,39 +171,97 @@ type QueuedAsset struct {
 	Alias string `json:"alias,omitempty"`
 	// EventID is the id of that event.
 	EventID string `json:"event_id"`
+	// Waiting are the events that wait, in the order in which they were recorded.
+	Waiting []WaitingEvent `json:"waiting,omitempty"`
+}
+
+// WaitingEvent is an asset event that waits for a DAG's next run.
+type WaitingEvent struct {
+	ID        string    `json:"id"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// events returns what waits; rows of the first release name the first event only.
+func (q QueuedAsset) events() []WaitingEvent {
+	if q.Waiting == nil {
+		return []WaitingEvent{{ID: q.EventID, Timestamp: q.CreatedAt}}
+	}
+	return q.Waiting
 }
 
 func queuedKey(dag airflow.DagID, k AssetKey) kv.Key {
 	return kv.Key{PK: joinKey(kindAssetQueue, string(dag)), SK: joinKey(k.Name, k.URI)}
 }
 
+// readQueued fills in what rows of the first release do not have.
+func readQueued(it kv.Item) (QueuedAsset, error) {
+	var q QueuedAsset
+	err := decode(it, &q)
+	q.Waiting = q.events()
+	return q, err
+}
+
 // ListQueuedAssets lists the waiting updates of a DAG.
 func (s *Store) ListQueuedAssets(ctx context.Context, dag airflow.DagID) ([]QueuedAsset, error) {
-	return listPartition(ctx, s, joinKey(kindAssetQueue, string(dag)), kv.Range{}, docReader[QueuedAsset])
+	return listPartition(ctx, s, joinKey(kindAssetQueue, string(dag)), kv.Range{}, readQueued)
 }
 
 // ListAllQueuedAssets lists the waiting updates of all DAGs.
 func (s *Store) ListAllQueuedAssets(ctx context.Context) ([]QueuedAsset, error) {
-	qs, _, err := listIndex(ctx, s, kv.GSI1, allOf(kindAssetQueue), ListOptions{}, docReader[QueuedAsset])
+	qs, _, err := listIndex(ctx, s, kv.GSI1, allOf(kindAssetQueue), ListOptions{}, readQueued)
 	return qs, err
 }
 
-// UnqueueAsset removes a waiting update if it is still the same one.
-func (s *Store) UnqueueAsset(ctx context.Context, q QueuedAsset) error {
-	key := queuedKey(q.DagID, AssetKey{q.AssetName, q.AssetURI})
-	var cur QueuedAsset
-	it, err := s.getDoc(ctx, key, &cur)
-	if isNotFound(err) || err == nil && cur.EventID != q.EventID {
-		return nil
+// UnqueueAssets takes events off a DAG's waiting updates. An update for which
+// nothing waits any more is removed; one that got events meanwhile stays with those.
+func (s *Store) UnqueueAssets(ctx context.Context, dag airflow.DagID, events []string) error {
+	gone := make(map[string]bool, len(events))
+	for _, id := range events {
+		gone[id] = true
 	}
-	if err != nil {
-		return err
+	for attempt := 0; ; attempt++ {
+		queued, err := listPartition(ctx, s, joinKey(kindAssetQueue, string(dag)), kv.Range{}, func(it kv.Item) (kv.Item, error) { return it, nil })
+		if err != nil {
+			return err
+		}
+		again := false
+		for _, it := range queued {
+			q, err := readQueued(it)
+			if err != nil {
+				return err
+			}
+			left := q.Waiting[:0:0]
+			for _, w := range q.Waiting {
+				if !gone[w.ID] {
+					left = append(left, w)
+				}
+			}
+			if len(left) == len(q.Waiting) {
+				continue
+			}
+			same := kv.Eq(attrDoc, it.Attrs[attrDoc])
+			op := kv.Delete(it.Key, same)
+			if len(left) > 0 {
+				q.Waiting, q.EventID, q.CreatedAt = left, left[0].ID, left[0].Timestamp
+				it.Attrs[attrDoc] = kv.Bytes(marshal(q))
+				op = kv.Put(it, same)
+			}
+			err = s.kv.Write(ctx, op)
+			if errors.Is(err, kv.ErrConditionFailed) {
+				again = true
+				continue
+			}
+			if err != nil {
+				return translate(err)
+			}
+		}
+		if !again {
+			return nil
+		}
+		if attempt+1 == UpdateAttempts {
+			return fmt.Errorf("%w: asset updates of DAG %q", airflow.ErrConflict, dag)
+		}
 	}
-	err = s.kv.Write(ctx, kv.Delete(key, kv.Eq(attrDoc, it.Attrs[attrDoc])))
-	if _, failed := failedItem(err); failed {
-		return nil
-	}
-	return translate(err)
 }
 
 // AssetEventID derives an event's id from the dispatch that produced it.

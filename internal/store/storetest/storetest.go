@@ -508,11 +508,16 @@ func testAssets(t *testing.T, s *store.Store) {
 	if evs := must[[]airflow.AssetEvent](t)(s.ListAssetEvents(ctx, a, epoch.Add(time.Second), epoch.Add(2*time.Second))); len(evs) != 1 || evs[0].ID != "e2" {
 		t.Errorf("events in (1s, 2s]: %+v", evs)
 	}
-	stale := qs[0]
-	stale.EventID = "older"
-	ok(t, s.UnqueueAsset(ctx, stale)) // another one waits now: it stays
-	ok(t, s.UnqueueAsset(ctx, qs[0]))
-	ok(t, s.UnqueueAsset(ctx, qs[0]))
+	if w := qs[0].Waiting; len(w) != 2 || w[0].ID != "e1" || w[1].ID != "e2" {
+		t.Errorf("events that wait for d: %+v", w)
+	}
+	ok(t, s.UnqueueAssets(ctx, "d", []string{"older"})) // nobody waits for that
+	ok(t, s.UnqueueAssets(ctx, "d", []string{"e1"}))
+	if qs := must[[]store.QueuedAsset](t)(s.ListQueuedAssets(ctx, "d")); len(qs) != 1 || qs[0].EventID != "e2" || len(qs[0].Waiting) != 1 {
+		t.Errorf("queue of d after its first event was taken: %+v", qs)
+	}
+	ok(t, s.UnqueueAssets(ctx, "d", []string{"e2"}))
+	ok(t, s.UnqueueAssets(ctx, "d", []string{"e2"}))
 	if qs := must[[]store.QueuedAsset](t)(s.ListQueuedAssets(ctx, "d")); len(qs) != 0 {
 		t.Errorf("queue of d after the run: %+v", qs)
 	}
