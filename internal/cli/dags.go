@@ -512,6 +512,9 @@ func (c *command) dagsTrigger() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := c.checkRunID(runID); err != nil {
+				return err
+			}
 			a, err := c.open(ctx)
 			if err != nil {
 				return err
@@ -564,6 +567,21 @@ func (c *command) dagsTrigger() *cobra.Command {
 	cmd.Flags().StringVar(&note, "note", "", "a note for people")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the run has ended")
 	return cmd
+}
+
+// checkRunID applies [scheduler] allowed_run_id_pattern, which can only narrow
+// what the engine takes.
+func (c *command) checkRunID(id string) error {
+	cfg, err := c.config()
+	if err != nil || id == "" {
+		return err
+	}
+	// Airflow's pattern has to match at the beginning; $ is up to the pattern.
+	re, err := regexp.Compile("^(?:" + cfg.Scheduler.AllowedRunIDPattern + ")")
+	if err != nil || !re.MatchString(id) {
+		return usagef("run_id %q does not match [scheduler] allowed_run_id_pattern %s", id, cfg.Scheduler.AllowedRunIDPattern)
+	}
+	return nil
 }
 
 // waitForRun waits until a run has ended.

@@ -114,7 +114,7 @@ func TestTriggerAndList(t *testing.T) {
 	s.fails(ExitFailed, "already exists: second", "dags", "trigger", "etl", "-l", "2026-02-03T00:00:00+00:00")
 	s.fails(ExitUsage, "--conf is not a JSON object", "dags", "trigger", "etl", "-c", "[1]")
 	s.fails(ExitUsage, "--logical-date", "dags", "trigger", "etl", "-l", "tomorrow")
-	s.fails(ExitFailed, "run_id", "dags", "trigger", "etl", "-r", "a/b")
+	s.fails(ExitUsage, "allowed_run_id_pattern", "dags", "trigger", "etl", "-r", "a/b")
 	s.fails(ExitFailed, "params.day", "dags", "trigger", "with_params", "-c", `{"day": 8}`)
 	s.fails(ExitFailed, "nothing would run what --wait waits for", "dags", "trigger", "etl", "--wait")
 
