@@ -69,8 +69,18 @@ func (c *command) poolsGet() *cobra.Command {
 }
 
 func (c *command) poolsSet() *cobra.Command {
-	var deferred bool
-	cmd := leaf("set NAME SLOTS DESCRIPTION", "Create or change a pool", "  gust pools set warehouse 4 'at most 4 queries at once'\n  gust pools set -- unlimited -1 'no limit'", cobra.ExactArgs(3), func(ctx context.Context, args []string) error {
+	var deferred, unlimited bool
+	// "-1" reads as a flag: it is one, so that it need not be written after "--".
+	three := func(cmd *cobra.Command, args []string) error {
+		if unlimited {
+			return cobra.ExactArgs(2)(cmd, args)
+		}
+		return cobra.ExactArgs(3)(cmd, args)
+	}
+	cmd := leaf("set NAME SLOTS DESCRIPTION", "Create or change a pool", "  gust pools set warehouse 4 'at most 4 queries at once'\n  gust pools set wide -1 'no limit'", three, func(ctx context.Context, args []string) error {
+		if unlimited {
+			args = []string{args[0], "-1", args[1]}
+		}
 		slots, err := strconv.Atoi(args[1])
 		if err != nil {
 			return usagef("slots %q: expected a whole number, -1 for no limit", args[1])
@@ -89,6 +99,8 @@ func (c *command) poolsSet() *cobra.Command {
 		return c.rows([]row{poolRow(engine.PoolUsage{Pool: p})})
 	})
 	cmd.Flags().BoolVar(&deferred, "include-deferred", false, "deferred tasks keep their slots")
+	cmd.Flags().BoolVarP(&unlimited, "unlimited", "1", false, "no limit, as SLOTS -1")
+	_ = cmd.Flags().MarkHidden("unlimited")
 	return cmd
 }
 
