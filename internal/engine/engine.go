@@ -96,6 +96,9 @@ type Options struct {
 	// but nothing is decided, admitted or dispatched; the scheduler is told
 	// (Refresh, DagChanged) and does that.
 	Passive bool
+	// PanicsEscape lets a panic in a step end the process, for simulations whose
+	// checks panic. By default it fails the step: other runs go on.
+	PanicsEscape bool
 }
 
 // Engine schedules the runs of one installation.
@@ -109,6 +112,7 @@ type Engine struct {
 	newID     func() string
 	records   func(Record)
 	passive   bool
+	escape    bool
 
 	docs      *documents
 	admission *admission
@@ -152,6 +156,7 @@ func New(o Options) *Engine {
 		newID:         o.NewID,
 		records:       o.Records,
 		passive:       o.Passive,
+		escape:        o.PanicsEscape,
 		runs:          map[store.RunKey]*run{},
 		byDag:         map[airflow.DagID]map[store.RunKey]*run{},
 		signal:        make(chan struct{}, 1),
@@ -220,6 +225,7 @@ type run struct {
 	recording recording
 	// refreshed is when the rows of queued instances were last read.
 	refreshed time.Time
+	failing
 }
 
 // lookup returns the run, adding it when it is new.
@@ -262,7 +268,9 @@ type Event struct {
 	Core *scheduler.Report
 	// Cause explains Core in logs and callbacks.
 	Cause string
-	// Action is an operator's intervention; its result goes to Done.
+	// Action is an operator's intervention; its result goes to Done, which must
+	// have room for it. An action whose step fails is dropped, not tried again:
+	// the caller knows whether it still wants it.
 	Action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)
 	Done   chan<- error
 	// Claimed says that the dispatch was claimed (kept in memory only).

@@ -104,7 +104,15 @@ func (e *Engine) Explain(ctx context.Context, key store.RunKey) ([]scheduler.Rea
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", key, err)
 	}
+	trouble, err := e.troubleReason(ctx, key)
+	if err != nil {
+		return nil, err
+	}
 	g, rs, err := e.readState(ctx, info)
+	if err != nil && !transient(err) {
+		// Nothing can be said of its instances; that much can be said of the run.
+		return []scheduler.Reason{*failingReason(key, fmt.Sprintf("Its state cannot be read: %v.", err))}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +133,13 @@ func (e *Engine) Explain(ctx context.Context, key store.RunKey) ([]scheduler.Rea
 		return nil, err
 	}
 	reasons := scheduler.Reasons(g, rs, f, e.utcNow(), slots.reasons(key))
-	return reasons, e.seeClaims(ctx, rs, reasons)
+	if err := e.seeClaims(ctx, rs, reasons); err != nil {
+		return nil, err
+	}
+	if trouble != nil && !rs.Header.State.Finished() {
+		reasons = append([]scheduler.Reason{*trouble}, reasons...)
+	}
+	return reasons, nil
 }
 
 // PoolUsage is a pool with what is taken of it.

@@ -25,7 +25,6 @@ type outcome struct {
 	effects     []scheduler.Effect
 	decision    scheduler.Decision
 	assets      []producedAsset
-	done        []func(error)
 	causes      map[string]string // dispatch -> why the control plane ended it
 	pending     []store.PendingEffect
 	// inputs, facts and granted are kept for the record of the step.
@@ -48,33 +47,31 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ctx = kv.WithLabel(ctx, "engine.step")
+	// A caller that gives up must not leave a commit without its effects.
+	ctx = context.WithoutCancel(ctx)
 	var err error
 	for attempt := 0; attempt < stepAttempts; attempt++ {
 		var o *outcome
-		if o, err = e.attempt(ctx, r, mail); err == nil {
-			e.effects(ctx, r, o)
-			for _, f := range o.done {
-				f(nil)
-			}
+		version := r.version
+		if o, err = e.guarded(ctx, r, mail); err == nil {
+			e.recovered(ctx, r)
+			e.guardEffects(ctx, r, o)
+			answer(mail, nil)
 			return nil
 		}
+		version = max(version, r.version)
 		e.unload(r)
-		if !errors.Is(err, airflow.ErrConflict) {
-			break
+		var refused *refusedAction
+		if errors.As(err, &refused) {
+			// What it did to the state before it gave up is forgotten with the state.
+			answer(mail[refused.at:refused.at+1], refused.err)
+			mail = slices.Delete(slices.Clone(mail), refused.at, refused.at+1)
+			attempt--
+			continue
 		}
-	}
-	if errors.Is(err, airflow.ErrThrottled) || errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrConflict) {
-		e.mu.Lock()
-		r.mail = append(mail, r.mail...)
-		r.wake = e.now().Add(time.Second)
-		e.wakes.push(r.wake, r)
-		e.mu.Unlock()
-		e.notify()
-		return err
-	}
-	for _, ev := range mail {
-		if ev.Done != nil {
-			ev.Done <- err
+		if !errors.Is(err, airflow.ErrConflict) {
+			r.failedAt = version
+			break
 		}
 	}
 	if errors.Is(err, airflow.ErrNotFound) {
@@ -82,15 +79,18 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 			e.admission.drop(r.key)
 			e.slotsFreed(r.key)
 			e.forget(r)
+			answer(mail, err)
 			return nil
 		}
 	}
+	e.putBack(ctx, r, mail, err)
 	return err
 }
 
 // unload forgets the state held in memory: the next step reads the store.
 func (e *Engine) unload(r *run) {
 	r.state, r.encoded, r.version = nil, nil, 0
+	r.refreshed = time.Time{}
 	r.triggers = map[int]trigger{}
 	e.admission.unload(r.key)
 }
@@ -101,6 +101,14 @@ func (e *Engine) load(ctx context.Context, r *run, create bool) error {
 	if r.state != nil {
 		return nil
 	}
+	err := e.loadState(ctx, r, create)
+	if err != nil {
+		e.unload(r) // half a state would pass for a whole one
+	}
+	return err
+}
+
+func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 	info, err := e.store.GetRun(ctx, r.key)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", r.key, err)
@@ -185,8 +193,12 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	}
 	now := e.utcNow()
 	before := e.recordBefore(r)
-	for _, ev := range mail {
+	for i, ev := range mail {
 		if err := e.applyEvent(ctx, r, ev, o, now); err != nil {
+			var refused *refusedAction
+			if errors.As(err, &refused) {
+				refused.at = i
+			}
 			return nil, err
 		}
 	}
@@ -202,11 +214,12 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 		return o, nil
 	}
 	e.fireTriggers(r, o, now)
-	if r.refreshed.IsZero() || r.state.Count(airflow.TIQueued) == 0 {
+	if r.state.Count(airflow.TIQueued) == 0 {
 		r.refreshed = now // what is queued later is younger than this
 	}
 	if now.Sub(r.refreshed) > e.cfg.QueuedTimeout/2 {
-		// Before an instance counts as stuck in queued: was it claimed elsewhere?
+		// Before an instance counts as stuck in queued: was it claimed? META does
+		// not tell, so a state that was just loaded never does (refreshed is zero).
 		if err := e.refreshRunning(ctx, r, o, now); err != nil {
 			return nil, err
 		}
@@ -250,19 +263,17 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 		o.inputs = append(o.inputs, Input{Action: true})
 		res, err := ev.Action(r.graph, r.state, now)
 		if err != nil {
-			if ev.Done != nil {
-				ev.Done <- err
-			}
-			return nil
+			return &refusedAction{err: err}
 		}
-		if g, err := e.docs.get(ctx, r.state.Header.DagHash); err == nil {
+		if r.state.Header.DagHash != "" {
+			g, err := e.docs.get(ctx, r.state.Header.DagHash)
+			if err != nil {
+				return err
+			}
 			r.graph = g
 		}
 		o.transitions = append(o.transitions, res.Transitions...)
 		o.effects = append(o.effects, res.Effects...)
-		if ev.Done != nil {
-			o.done = append(o.done, func(err error) { ev.Done <- err })
-		}
 	case ev.Core != nil:
 		rep := *ev.Core
 		e.applyCore(r, rep, o, now)

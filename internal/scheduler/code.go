@@ -67,4 +67,5 @@ const (
 	CodeStuck             Code = "stuck"
 	CodeUpstreamAbsent    Code = "upstream_has_no_instance"
 	CodeExpansionUnsolved Code = "mapped_upstream_not_done"
+	CodeFailing           Code = "step_failing" // deciding about the run fails: corrupt state or a bug
 )

@@ -139,7 +139,7 @@ func (p *proc) spawn() {
 	p.store = store.New(p.faults, nil)
 	gate := p.gate
 	p.eng = engine.New(engine.Options{
-		Store: p.store, Submitter: gate, Config: w.config(), Now: p.clock, NewID: w.newID, Passive: p.passive,
+		Store: p.store, Submitter: gate, Config: w.config(), Now: p.clock, NewID: w.newID, Passive: p.passive, PanicsEscape: true,
 		Records: func(r engine.Record) { w.check.record(p, r) }, Log: w.logger(p),
 	})
 	p.be = engine.NewBackend(p.eng, nil, nil, nil)

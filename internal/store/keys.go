@@ -71,6 +71,7 @@ const (
 const (
 	skMeta    = "META"
 	skInfo    = "INFO"
+	skTrouble = "TROUBLE"
 	skRow     = "ROW"
 	skChunk   = "CHUNK"
 	skVersion = "VERSION"

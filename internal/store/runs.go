@@ -128,26 +128,37 @@ type RunState struct {
 const inlineBytes = 6 << 10
 
 // LoadRunState returns a run's state. A run without one (no step was committed
-// yet) has Version 0 and no error.
+// yet) has Version 0 and no error. ErrThrottled: a wide run is stepped so fast
+// that no whole state was read.
 func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
+	for range loadAttempts {
+		if st, whole, err := s.loadRunState(ctx, k); err != nil || whole {
+			return st, err
+		}
+	}
+	return RunState{}, fmt.Errorf("%w: run %s is stepped faster than it can be read", airflow.ErrThrottled, k)
+}
+
+// loadRunState reads a run's state; whole is false if a step was committed meanwhile.
+func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole bool, _ error) {
 	it, err := s.kv.Get(ctx, metaKey(k), true)
 	if errors.Is(err, kv.ErrNotFound) {
-		return RunState{}, nil
+		return RunState{}, true, nil
 	}
 	if err != nil {
-		return RunState{}, translate(err)
+		return RunState{}, false, translate(err)
 	}
 	if err := checkFormat(it); err != nil {
-		return RunState{}, err
+		return RunState{}, false, err
 	}
 	st := RunState{Version: it.Int(attrVersion)}
 	n := int(it.Int(attrChunks))
 	if n == 0 {
 		st.Header, st.Chunks, err = splitInline(it.Bytes(attrDoc))
 		if err != nil {
-			return RunState{}, fmt.Errorf("%w: %v: %w", kv.ErrCorrupt, it.Key, err)
+			return RunState{}, false, fmt.Errorf("%w: %v: %w", kv.ErrCorrupt, it.Key, err)
 		}
-		return st, nil
+		return st, true, nil
 	}
 	st.Header = it.Bytes(attrDoc)
 	keys := make([]kv.Key, n)
@@ -156,13 +167,13 @@ func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
 	}
 	items, err := s.kv.BatchGet(ctx, keys, true)
 	if err != nil {
-		return RunState{}, translate(err)
+		return RunState{}, false, translate(err)
 	}
 	st.Chunks = make([][]byte, n)
 	for i, key := range keys {
 		c, ok := items[key]
 		if !ok {
-			return RunState{}, fmt.Errorf("%w: chunk %v is missing", kv.ErrCorrupt, key)
+			return RunState{}, false, fmt.Errorf("%w: chunk %v is missing", kv.ErrCorrupt, key)
 		}
 		st.Chunks[i] = c.Bytes(attrDoc)
 	}
@@ -170,12 +181,12 @@ func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
 	// other: a step in between shows in META's version.
 	again, err := s.kv.Get(ctx, metaKey(k), true)
 	if err != nil {
-		return RunState{}, translate(err)
+		return RunState{}, false, translate(err)
 	}
 	if again.Int(attrVersion) != st.Version {
-		return s.LoadRunState(ctx, k)
+		return RunState{}, false, nil
 	}
-	return st, nil
+	return st, true, nil
 }
 
 // RunStateVersion returns the version of a run's state, 0 if it has none.
@@ -351,6 +362,37 @@ func splitInline(doc []byte) (header []byte, chunks [][]byte, err error) {
 	}
 	return parts[0], parts[1:], nil
 }
+
+// Trouble says that a run's steps fail for a reason of its own, not the store's.
+type Trouble struct {
+	Since time.Time `json:"since"`
+	// Version is that of the run's state: once it is passed the trouble is over.
+	Version int64  `json:"version"`
+	Error   string `json:"error"`
+}
+
+func troubleKey(k RunKey) kv.Key { return kv.Key{PK: runPK(k), SK: skTrouble} }
+
+// PutTrouble records why a run's steps fail, for people to see.
+func (s *Store) PutTrouble(ctx context.Context, k RunKey, t Trouble) error {
+	return s.putDoc(ctx, troubleKey(k), t, nil)
+}
+
+// GetTrouble returns why a run's steps fail, or ErrNotFound.
+func (s *Store) GetTrouble(ctx context.Context, k RunKey) (Trouble, error) {
+	var t Trouble
+	_, err := s.getDoc(ctx, troubleKey(k), &t)
+	return t, err
+}
+
+// DeleteTrouble forgets why a run's steps failed; absent is fine.
+func (s *Store) DeleteTrouble(ctx context.Context, k RunKey) error {
+	return translate(s.kv.Write(ctx, kv.Delete(troubleKey(k), kv.Cond{})))
+}
+
+// loadAttempts bounds how often LoadRunState reads a wide run again because a
+// step was committed meanwhile.
+const loadAttempts = 16
 
 // DeleteRunState removes a run's META if it is still at the version, so that a
 // run that somebody has started or cleared meanwhile is not deleted: ErrConflict.
