@@ -133,7 +133,7 @@ func open(o Options, passive bool) (*App, error) {
 
 func (a *App) wire(passive bool) error {
 	var err error
-	if a.Keys, err = secrets.OpenOrCreate(a.Home.path(secrets.FileName)); err != nil {
+	if a.Keys, err = a.Home.keys(); err != nil {
 		return err
 	}
 	if a.driver, err = sqlitekv.Open(a.Home.Database(), sqlitekv.Options{}); err != nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gustflow/gust/internal/secrets"
 )
 
 // Home is the folder that holds all state of an installation.
@@ -54,6 +56,24 @@ func (h Home) Database() string { return h.path("gust.db") }
 
 // Logs is the default folder of task logs.
 func (h Home) Logs() string { return h.path("logs") }
+
+// keys opens the key file, and makes one for a new home. A store without its key
+// file is refused: a new key could not read what the lost one encrypted, and
+// both would be in use once the old one is found again.
+func (h Home) keys() (*secrets.Keys, error) {
+	// The key is made before the store, so the store is looked for first.
+	_, err := os.Stat(h.Database())
+	path := h.path(secrets.FileName)
+	if err == nil {
+		k, err := secrets.Open(path)
+		if errors.Is(err, secrets.ErrNoKey) {
+			return nil, fmt.Errorf("the key file %s is missing, but the store %s exists: its connections and variables cannot be read. "+
+				"Restore the key file from a backup, or move the store away to begin with an empty one", path, h.Database())
+		}
+		return k, err
+	}
+	return secrets.OpenOrCreate(path)
+}
 
 // Socket is the path of the control socket.
 func (h Home) Socket() string { return h.path("gust.sock") }

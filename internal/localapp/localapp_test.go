@@ -185,3 +185,28 @@ func TestEditedFileIsLiveAndBrokenFileHurtsNobodyElse(t *testing.T) {
 		t.Error("a DAG whose file is broken was triggered")
 	}
 }
+
+func TestAMissingOrOpenKeyFileIsRefused(t *testing.T) {
+	home := t.TempDir()
+	a, err := Open(t.Context(), Options{Home: home})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	key := filepath.Join(home, "secrets.key")
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{Home: home}); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a readable key file: %v", err)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{Home: home}); err == nil || !strings.Contains(err.Error(), "Restore the key file") {
+		t.Errorf("a missing key file: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a new key was made")
+	}
+}
