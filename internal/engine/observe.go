@@ -24,10 +24,10 @@ func (e *Engine) slotsNow(ctx context.Context) (*admission, error) {
 	}
 	for _, info := range active {
 		g, rs, err := e.readState(ctx, info)
-		if err != nil {
+		if err != nil && transient(err) {
 			return nil, err
 		}
-		if rs == nil {
+		if err != nil || rs == nil { // one that cannot be read holds nothing, in the server too
 			continue
 		}
 		key := store.RunKey{DagID: info.DagID, RunID: info.RunID}
