@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func Run(t *testing.T, open Open) {
 	}{
 		{"Runs", testRuns}, {"RunState", testRunState}, {"WideRunState", testWideRunState},
 		{"Claims", testClaims}, {"ClaimRace", testClaimRace}, {"Fence", testFence}, {"Tries", testTries}, {"XComs", testXComs},
-		{"Dags", testDags}, {"DueDags", testDueDags}, {"Documents", testDocuments}, {"Secrets", testSecrets}, {"Pools", testPools},
+		{"Dags", testDags}, {"DueDags", testDueDags}, {"Documents", testDocuments}, {"Retention", testRetention}, {"Secrets", testSecrets}, {"Pools", testPools},
 		{"Backfills", testBackfills}, {"Assets", testAssets}, {"Keys", testKeys}, {"Requests", testRequests}, {"NewerFormat", testNewerFormat},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -405,6 +406,35 @@ func testDocuments(t *testing.T, s *store.Store) {
 	ok(t, s.DeleteDocument(ctx, "h10"))
 	if has := must[bool](t)(s.HasDocument(ctx, "h10")); has {
 		t.Error("a deleted document is there")
+	}
+	if l := must[[]string](t)(s.ListDocuments(ctx)); strings.Join(l, " ") != "h0 h307200 h716803" {
+		t.Errorf("documents %v", l)
+	}
+	// A document that was put again since it was looked at stays, small or large.
+	_, err = s.DocumentPuts(ctx, "none")
+	is(t, err, airflow.ErrNotFound)
+	for _, n := range []int{0, 700<<10 + 3} {
+		hash, doc := fmt.Sprint("h", n), bytes.Repeat([]byte{'x'}, n)
+		puts := must[int64](t)(s.DocumentPuts(ctx, hash))
+		ok(t, s.PutDocument(ctx, hash, doc))
+		if gone := must[bool](t)(s.DeleteUnusedDocument(ctx, hash, puts)); gone {
+			t.Errorf("%s was removed although it was put again", hash)
+		}
+		if got := must[[]byte](t)(s.GetDocument(ctx, hash)); !bytes.Equal(got, doc) {
+			t.Errorf("%s came back as %d bytes", hash, len(got))
+		}
+		if gone := must[bool](t)(s.DeleteUnusedDocument(ctx, hash, puts+1)); !gone {
+			t.Errorf("%s was not removed", hash)
+		}
+		_, err := s.GetDocument(ctx, hash)
+		is(t, err, airflow.ErrNotFound)
+		if gone := must[bool](t)(s.DeleteUnusedDocument(ctx, hash, puts+1)); gone {
+			t.Errorf("%s was removed twice", hash)
+		}
+		ok(t, s.PutDocument(ctx, hash, doc))
+		if got := must[[]byte](t)(s.GetDocument(ctx, hash)); !bytes.Equal(got, doc) {
+			t.Errorf("%s, put again, came back as %d bytes", hash, len(got))
+		}
 	}
 }
 
