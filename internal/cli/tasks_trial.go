@@ -201,6 +201,9 @@ func (c *command) trialContext(ctx context.Context, a *localapp.App, dagID, task
 		if tc.Run, err = c.madeUpRun(dag, runOrDate); err != nil {
 			return d, nil, err
 		}
+		if from := expandsOver(task); from != "" {
+			c.hint("task %s expands over the results of %s: name a run that has them, or the arguments will be missing", taskID, from)
+		}
 	default:
 		return d, nil, err
 	}
@@ -211,6 +214,17 @@ func (c *command) trialContext(ctx context.Context, a *localapp.App, dagID, task
 	}
 	d = worker.Dispatch{Key: airflow.TaskInstanceKey{DagID: dag.DagID, RunID: tc.Run.RunID, TaskID: task.TaskID, MapIndex: index}, DispatchSeq: 1}
 	return d, tc, nil
+}
+
+// expandsOver names the tasks whose results a mapped task expands over.
+func expandsOver(t *airflow.Task) string {
+	var ids []string
+	if t.Expand != nil {
+		for _, a := range t.Expand.Args {
+			a.XCom.Sources(func(id airflow.TaskID, _ string) { ids = append(ids, string(id)) })
+		}
+	}
+	return strings.Join(ids, ", ")
 }
 
 func taskIDs(dag *airflow.DAG) []string {

@@ -42,19 +42,29 @@ type recorder struct {
 	dir   string
 	log   *slog.Logger
 	queue chan engine.Record
-	once  sync.Once
 	done  chan struct{}
-	began atomic.Bool
 	lost  atomic.Int64
+
+	mu           sync.Mutex
+	began, ended bool
 }
 
 func newRecorder(dir string, log *slog.Logger) *recorder {
 	return &recorder{dir: dir, log: log, queue: make(chan engine.Record, recordQueue), done: make(chan struct{})}
 }
 
-// put takes a record; it never waits.
+// put takes a record; it never waits. A recorder to which nothing is put never
+// starts.
 func (r *recorder) put(rec engine.Record) {
-	r.start()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return
+	}
+	if !r.began {
+		r.began = true
+		go r.work()
+	}
 	select {
 	case r.queue <- rec:
 	default:
@@ -64,21 +74,19 @@ func (r *recorder) put(rec engine.Record) {
 	}
 }
 
-// start begins writing. A tool that records nothing never starts.
-func (r *recorder) start() {
-	r.once.Do(func() {
-		r.began.Store(true)
-		go r.work()
-	})
-}
-
-// close writes what waits. Nothing may be put afterwards.
+// close writes what waits. What is put afterwards is dropped.
 func (r *recorder) close() {
-	if r == nil || !r.began.Load() {
+	if r == nil {
 		return
 	}
-	close(r.queue)
-	<-r.done
+	r.mu.Lock()
+	began := r.began && !r.ended
+	r.ended = true
+	r.mu.Unlock()
+	if began {
+		close(r.queue)
+		<-r.done
+	}
 }
 
 func (r *recorder) work() {
@@ -129,21 +137,33 @@ func (r *recorder) write(batch []engine.Record) error {
 	return errors.Join(errs...)
 }
 
-// appendFile adds to a file with one write, so that a server and tools can share it.
+// appendFile adds lines to a file with one write, so that a server and tools can
+// share it. A last line that a crash cut off is ended first.
 func appendFile(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	const mode = os.O_CREATE | os.O_APPEND | os.O_RDWR
+	f, err := os.OpenFile(path, mode, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+			f, err = os.OpenFile(path, mode, 0o600)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if fi, serr := f.Stat(); serr == nil && fi.Size() > recordBytes {
+	fi, err := f.Stat()
+	if err == nil && fi.Size() > recordBytes {
 		return f.Close()
 	}
-	_, err = f.Write(b)
+	last := []byte{'\n'}
+	if err == nil && fi.Size() > 0 {
+		_, err = f.ReadAt(last, fi.Size()-1)
+	}
+	if last[0] != '\n' {
+		b = append([]byte{'\n'}, b...)
+	}
+	if err == nil {
+		_, err = f.Write(b)
+	}
 	return errors.Join(err, f.Close())
 }
 
@@ -210,7 +230,7 @@ func cleanRecords(dir string, before time.Time) error {
 const maxRecordLine = 64 << 20
 
 // ReadRecords calls f with the recorded steps of a run, oldest first.
-// airflow.ErrNotFound: there are none. A last line that was cut off is left out.
+// airflow.ErrNotFound: there are none. Lines that a crash cut off are left out.
 func (h Home) ReadRecords(k store.RunKey, f func(engine.Record) error) error {
 	file, err := os.Open(recordPath(h.path("records"), k))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -233,8 +253,8 @@ func (h Home) ReadRecords(k store.RunKey, f func(engine.Record) error) error {
 			return fmt.Errorf("record %d of run %s is longer than %d bytes", n, k, maxRecordLine)
 		}
 		var rec engine.Record
-		if err := json.Unmarshal(line, &rec); err != nil {
-			return fmt.Errorf("record %d of run %s: %w", n, k, err)
+		if json.Unmarshal(line, &rec) != nil {
+			continue // cut off by a crash: the next record has a state
 		}
 		if err := f(rec); err != nil {
 			return err

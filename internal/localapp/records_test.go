@@ -46,9 +46,13 @@ func TestRecordsAreKeptReadAndRemoved(t *testing.T) {
 	if _, err := f.WriteString(`{"run":`); err != nil || f.Close() != nil {
 		t.Fatal(err)
 	}
+	again := newRecorder(h.path("records"), nil)
+	again.put(engine.Record{Run: other, Seq: 1})
+	again.close()
+	again.put(engine.Record{Run: other, Seq: 2}) // dropped
 	count := 0
-	if err := h.ReadRecords(other, func(engine.Record) error { count++; return nil }); err != nil || count != 1 {
-		t.Errorf("%d records before the cut: %v", count, err)
+	if err := h.ReadRecords(other, func(engine.Record) error { count++; return nil }); err != nil || count != 2 {
+		t.Errorf("%d records before and after the cut: %v", count, err)
 	}
 	old := time.Now().Add(-recordAge - time.Hour)
 	if err := os.Chtimes(path, old, old); err != nil {
