@@ -120,6 +120,9 @@ func airflowArgs(env Env) []string {
 	if len(a) >= 2 && a[0] == "celery" && a[1] == "worker" {
 		return append([]string{"worker"}, a[2:]...)
 	}
+	if len(a) >= 1 && a[0] == "rotate-fernet-key" {
+		return append([]string{"secrets", "rotate"}, a[1:]...)
+	}
 	if len(a) >= 1 && a[0] == "webserver" {
 		return append([]string{"api-server"}, a[1:]...)
 	}

@@ -318,7 +318,7 @@ func TestUsage(t *testing.T) {
 
 func TestAirflowSpellings(t *testing.T) {
 	for given, want := range map[string]string{
-		"celery worker -q a": "worker -q a", "webserver -p 1": "api-server -p 1", "dags list": "dags list", "scheduler": "scheduler", "": "",
+		"celery worker -q a": "worker -q a", "webserver -p 1": "api-server -p 1", "dags list": "dags list", "rotate-fernet-key": "secrets rotate", "scheduler": "scheduler", "": "",
 	} {
 		if got := strings.Join(airflowArgs(Env{Args: strings.Fields(given)}), " "); got != want {
 			t.Errorf("%q → %q, want %q", given, got, want)

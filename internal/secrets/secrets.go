@@ -145,7 +145,7 @@ func (k *Keys) load() error {
 	}
 	if perm := st.Mode().Perm(); runtime.GOOS != "windows" && perm&0o077 != 0 {
 		return fmt.Errorf("the key file %s has mode %04o: others than its owner can reach the key that protects connections and variables. "+
-			"Run: chmod 600 %s (and if others may have read it: gust rotate-fernet-key)", k.path, perm, k.path)
+			"Run: chmod 600 %s (and if others may have read it: gust secrets rotate)", k.path, perm, k.path)
 	}
 	h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(f))
 	if err != nil {
@@ -162,25 +162,41 @@ func (k *Keys) load() error {
 	return nil
 }
 
-// Seal encrypts; associated identifies the item the value belongs to.
+// Seal encrypts; associated identifies the item the value belongs to. It uses
+// the newest key of the file: what another process rotated away, that process
+// may retire.
 func (k *Keys) Seal(plaintext, associated []byte) ([]byte, error) {
+	if k.changed() {
+		if err := k.load(); err != nil {
+			return nil, err
+		}
+	}
 	k.mu.RLock()
 	a := k.aead
 	k.mu.RUnlock()
 	return a.Encrypt(plaintext, associated)
 }
 
+// changed reports whether another process replaced the key file.
+func (k *Keys) changed() bool {
+	k.mu.RLock()
+	seen := k.stamp
+	k.mu.RUnlock()
+	st, err := os.Stat(k.path)
+	return err == nil && (!st.ModTime().Equal(seen.mod) || st.Size() != seen.size)
+}
+
 // Open decrypts what Seal returned for the same associated data.
 func (k *Keys) Open(ciphertext, associated []byte) ([]byte, error) {
 	k.mu.RLock()
-	a, seen := k.aead, k.stamp
+	a := k.aead
 	k.mu.RUnlock()
 	p, err := a.Decrypt(ciphertext, associated)
 	if err == nil {
 		return p, nil
 	}
 	// Another process may have rotated the keys since this one read them.
-	if st, serr := os.Stat(k.path); serr != nil || (st.ModTime().Equal(seen.mod) && st.Size() == seen.size) {
+	if !k.changed() {
 		return nil, err
 	}
 	if lerr := k.load(); lerr != nil {

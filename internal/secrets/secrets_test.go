@@ -109,6 +109,14 @@ func TestRotation(t *testing.T) {
 	if err := k.Retire(); err != nil {
 		t.Fatal(err)
 	}
+	// What the other process writes from now on must not need a retired key.
+	late, err := other.Seal([]byte("late"), ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := k.Open(late, ad); err != nil || string(p) != "late" {
+		t.Fatalf("a value that the other process wrote after Retire: %q, %v", p, err)
+	}
 	if _, err := k.Open(old, ad); err == nil {
 		t.Fatal("a value of a retired key decrypts")
 	}
