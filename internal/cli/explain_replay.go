@@ -143,7 +143,10 @@ func (c *command) transition(t scheduler.Transition) string {
 	if t.Created {
 		text = fmt.Sprintf("%s: created, %s", airflow.TIName(t.TaskID, t.MapIndex), to)
 	}
-	if t.Why != "" {
+	switch {
+	case t.To == airflow.TIRunning:
+		text += " (a worker claimed it)"
+	case t.Why != "":
 		text += " (" + codeText(t.Why) + ")"
 	}
 	if t.TryNumber > 1 {
