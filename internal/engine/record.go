@@ -217,7 +217,11 @@ func sameStates(a, b *scheduler.RunState) bool {
 	}
 	for pos := 0; pos < a.Len(); pos++ {
 		x, y := a.At(pos), b.At(pos)
-		if x.Task != y.Task || x.MapIndex != y.MapIndex || x.State != y.State || x.TryNumber != y.TryNumber || x.DispatchSeq != y.DispatchSeq {
+		if x.Task != y.Task || x.MapIndex != y.MapIndex || x.DispatchSeq != y.DispatchSeq {
+			return false
+		}
+		// That a dispatch was claimed is kept in memory only: a restart forgets it.
+		if x.State != y.State && !(x.State == airflow.TIRunning && y.State == airflow.TIQueued) {
 			return false
 		}
 	}
