@@ -190,6 +190,28 @@ func TestRetentionIsAppliedByTheServer(t *testing.T) {
 	}
 }
 
+// What is secret by this installation's configuration is hidden in logs and
+// rendered fields, also where it lies deep in a variable.
+func TestConfiguredNamesAreMasked(t *testing.T) {
+	s := newShell(t)
+	s.now = time.Now()
+	s.env["AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES"] = "pin"
+	s.env["AIRFLOW_VAR_DOOR_PIN"] = "4711-0815"
+	s.ok("variables", "set", "doors", `{"front": {"pin": "front-1234"}, "open": "visible-value"}`)
+	s.write("doors.yml", `doors:
+  schedule: null
+  is_paused_upon_creation: false
+  tasks:
+    say: {operator: airflow.providers.standard.operators.bash.BashOperator, bash_command: "echo {{ var.value.door_pin }} {{ var.json.doors.front.pin }} {{ var.json.doors.open }}"}
+`)
+	s.server(nil)
+	s.ok("dags", "trigger", "doors", "-r", "a", "--wait")
+	b, err := os.ReadFile(filepath.Join(s.home, "logs", "dag_id=doors", "run_id=a", "task_id=say", "attempt=1.log"))
+	if err != nil || !strings.Contains(string(b), "*** *** visible-value") || strings.Contains(string(b), "4711") || strings.Contains(string(b), "front-1234") {
+		t.Errorf("log: %s %v", b, err)
+	}
+}
+
 func TestDatabaseCommands(t *testing.T) {
 	s := newShell(t)
 	if got := s.ok("db", "check"); !strings.HasPrefix(got, "Connection successful: ") {

@@ -164,7 +164,7 @@ func (a *App) startWorker() {
 	}
 	a.Python = pyproc.NewHost(a.Options.Python, a.Home.path("cache"), a.Home.Installation(), zygotes)
 	o := taskrunner.Options{
-		Backend: a.Backend, Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
+		Backend: a.masked(a.Backend), Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation(), CacheDir: a.Home.path("cache"),
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
@@ -178,7 +178,7 @@ func (a *App) startWorker() {
 		},
 	}
 	a.Callbacks = callback.New(callback.Options{
-		Reader: a.Backend, Python: a.Python, Installation: a.Home.Installation(), SMTP: a.Options.SMTP, Masker: a.Options.Masker,
+		Reader: a.masked(a.Backend), Python: a.Python, Installation: a.Home.Installation(), SMTP: a.Options.SMTP, Masker: a.Options.Masker,
 		OpenLog: a.openCallbackLog,
 		BundleDir: func(ctx context.Context, run airflow.DagRun) (string, error) {
 			if run.BundleHash == "" {

@@ -12,7 +12,7 @@ import (
 func (a *App) TrialWorker(b worker.Backend, openLog func(worker.Dispatch, *worker.TaskContext) (taskrunner.LogSink, error)) (w *taskrunner.Worker, stop func()) {
 	py := pyproc.NewHost(a.Options.Python, a.Home.path("cache"), a.Home.Installation()+"-trial", 0)
 	return taskrunner.New(taskrunner.Options{
-		Backend: b, Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: py,
+		Backend: a.masked(b), Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: py,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation() + "-trial", CacheDir: a.Home.path("cache"),
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
