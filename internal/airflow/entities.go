@@ -37,6 +37,9 @@ type DagRun struct {
 	DagHash                string          `json:"dag_hash"`    // content hash of the pinned DAG version
 	BundleHash             string          `json:"bundle_hash"` // content hash of the pinned bundle snapshot
 	ConsumedAssetEvents    []string        `json:"consumed_asset_events,omitempty"`
+	// RequestID is the request that created the run, "" if it had no id: repeating
+	// it gets this run, where another request for the same run_id is refused.
+	RequestID string `json:"request_id,omitempty"`
 }
 
 // TaskInstance is one instance of a task in a run, as the API and CLI show it.

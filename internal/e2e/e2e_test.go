@@ -86,6 +86,11 @@ func run(m *testing.M) int {
 	check(err)
 	defer func() { check(shared.stop()) }()
 	ctx := context.Background()
+	bad, err := shared.tool.Store.ListImportErrors(ctx)
+	check(err)
+	for _, e := range bad {
+		fmt.Printf("import error: %+v\n", e)
+	}
 	for _, v := range []airflow.Variable{{Key: "plain", Value: "of the store"}, {Key: "api_key", Value: "store-secret-123"}, {Key: "doc", Value: `{"deep": {"er": [1, 2]}}`}, {Key: "from_env", Value: "never seen"}} {
 		check(shared.tool.Store.PutVariable(ctx, v))
 	}

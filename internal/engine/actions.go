@@ -70,7 +70,7 @@ func (e *Engine) Trigger(ctx context.Context, o TriggerOptions) (airflow.DagRun,
 	info := airflow.DagRun{
 		DagID: o.DagID, RunType: o.Type, State: airflow.RunQueued, QueuedAt: &now,
 		TriggeredBy: o.TriggeredBy, TriggeringUserName: o.User, Conf: confOf(o.Conf), Note: o.Note,
-		DagVersion: m.LatestVersion, DagHash: m.LatestHash, BundleHash: m.BundleHash,
+		DagVersion: m.LatestVersion, DagHash: m.LatestHash, BundleHash: m.BundleHash, RequestID: o.RequestID,
 	}
 	if o.RunID != "" {
 		if err := airflow.CheckRunID(string(o.RunID)); err != nil {
@@ -105,7 +105,7 @@ func (e *Engine) Trigger(ctx context.Context, o TriggerOptions) (airflow.DagRun,
 		if gerr != nil {
 			return info, err
 		}
-		if o.RequestID != "" && have.RunID == info.RunID && have.TriggeredBy == o.TriggeredBy {
+		if o.RequestID != "" && have.RequestID == o.RequestID {
 			return have, nil
 		}
 		return have, err
@@ -539,10 +539,8 @@ func (e *Engine) DeleteRun(ctx context.Context, key store.RunKey) error {
 	}
 	if r != nil {
 		e.unload(r)
-		e.admission.drop(key)
-		e.slotsFreed(key)
-		e.forget(r)
 	}
+	e.forgetDeleted(key)
 	e.dagMoved(key.DagID)
 	return nil
 }

@@ -33,6 +33,7 @@ type claimable struct {
 	maxTries  int
 	expanded  int
 	upstreams map[airflow.TaskID][]int
+	offered   time.Time
 }
 
 // offer remembers what the claims of these dispatches will need.
@@ -42,6 +43,7 @@ func (e *Engine) offer(r *run, ds []worker.Dispatch) {
 		if c == nil {
 			continue
 		}
+		c.offered = e.now()
 		e.mu.Lock()
 		e.claims[claimKey{d.Key, d.DispatchSeq}] = c
 		e.mu.Unlock()
@@ -70,7 +72,9 @@ func (e *Engine) claimableFor(ctx context.Context, d worker.Dispatch) (*claimabl
 	c := e.claims[ck]
 	delete(e.claims, ck)
 	e.mu.Unlock()
-	if c != nil {
+	// A message that took long may be of a run that somebody deleted meanwhile,
+	// rows and fences with it: only the store knows.
+	if c != nil && e.now().Sub(c.offered) < time.Minute {
 		return c, nil
 	}
 	info, err := e.store.GetRun(ctx, store.RunKey{DagID: d.Key.DagID, RunID: d.Key.RunID})
@@ -247,7 +251,35 @@ func (e *Engine) consumedEvents(ctx context.Context, info airflow.DagRun) ([]air
 
 // Heartbeat implements worker.Backend.
 func (b *Backend) Heartbeat(ctx context.Context, d worker.Dispatch, _ worker.Identity) error {
-	return b.e.store.Heartbeat(kv.WithLabel(ctx, "worker.heartbeat"), d.Key, d.DispatchSeq, b.e.utcNow())
+	err := b.e.store.Heartbeat(kv.WithLabel(ctx, "worker.heartbeat"), d.Key, d.DispatchSeq, b.e.utcNow())
+	if isSuperseded(err) {
+		return &worker.SupersededError{Cause: b.supersededBy(ctx, d)}
+	}
+	return err
+}
+
+// supersededBy says in words, for the task's log, what took a dispatch away.
+func (b *Backend) supersededBy(ctx context.Context, d worker.Dispatch) string {
+	const what = "the task instance was cleared or its state was set while it ran"
+	info, err := b.e.store.GetRun(ctx, store.RunKey{DagID: d.Key.DagID, RunID: d.Key.RunID})
+	if isNotFound(err) {
+		return "the run was deleted"
+	}
+	if err != nil {
+		return what
+	}
+	g, rs, err := b.e.readState(ctx, info)
+	if err != nil || rs == nil {
+		return what
+	}
+	pos := rs.Find(g, d.Key.TaskID, d.Key.MapIndex)
+	if pos < 0 {
+		return what
+	}
+	if s := rs.At(pos).State; s.Finished() {
+		return fmt.Sprintf("the task instance was set to %s while it ran", s)
+	}
+	return "the task instance was cleared while it ran"
 }
 
 // Finish implements worker.Backend.
@@ -313,10 +345,17 @@ func (b *Backend) Yield(ctx context.Context, d worker.Dispatch, who worker.Ident
 	b.mu.Lock()
 	delete(b.claimed, claimKey{d.Key, d.DispatchSeq})
 	b.mu.Unlock()
-	if err := b.e.store.Yield(ctx, d.Key, d.DispatchSeq, claimID(who)); err != nil && !isSuperseded(err) {
+	run := airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}
+	switch err := b.e.store.Yield(ctx, d.Key, d.DispatchSeq, claimID(who)); {
+	case isSuperseded(err):
+		// It does not run any more: its report, whose answer it missed, is stored.
+		dd := d
+		b.e.Post(run, Event{Dispatch: &dd})
+		return nil
+	case err != nil:
 		return err
 	}
-	b.e.Post(airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}, Event{
+	b.e.Post(run, Event{
 		Core:  &scheduler.Report{Kind: scheduler.ReportStopped, Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq},
 		Cause: "stopped after it was cleared",
 	})

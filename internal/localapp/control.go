@@ -12,6 +12,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/worker"
 )
 
 // Notice tells a running server what a tool changed in the store.
@@ -75,6 +76,9 @@ func (a *App) take(ctx context.Context, n Notice) error {
 	var errs []error
 	for _, k := range n.Runs {
 		errs = append(errs, a.Engine.Refresh(ctx, k))
+		if a.Worker != nil {
+			a.Worker.CheckLeases(ctx, func(d worker.Dispatch) bool { return d.Key.DagID == k.DagID && d.Key.RunID == k.RunID })
+		}
 	}
 	if len(n.Dags) > 0 {
 		a.Engine.DagChanged(n.Dags...)

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/serde"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -198,16 +200,28 @@ func runShell(ctx context.Context, t *taskrunner.Task, s shell) (last string, ex
 		return "", exit, err
 	}
 	stop := context.AfterFunc(ctx, func() {
-		t.Log.Warn("Sending SIGTERM to the process group: " + context.Cause(ctx).Error())
+		t.Log.Warn("Sending SIGTERM to the process group: " + stopCause(ctx))
 		p.End(t.Grace())
 	})
 	exit = p.Wait()
 	if !stop() {
+		if exit.Signal == syscall.SIGKILL {
+			t.Log.Warn(fmt.Sprintf("The process did not end within %v of SIGTERM: SIGKILL was sent to the process group", t.Grace()))
+		}
 		return "", exit, context.Cause(ctx)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	return last, exit, nil
+}
+
+// stopCause is why a task is stopped, in words.
+func stopCause(ctx context.Context) string {
+	var s *worker.SupersededError
+	if errors.As(context.Cause(ctx), &s) && s.Cause != "" {
+		return s.Cause
+	}
+	return context.Cause(ctx).Error()
 }
 
 func isPySpace(r rune) bool {

@@ -140,6 +140,24 @@ func (w *Worker) Cancel(d worker.Dispatch, cause string) bool {
 	return true
 }
 
+// CheckLeases beats at once for the running dispatches that of chooses, so that
+// those which were taken away stop now and not with their next heartbeat.
+func (w *Worker) CheckLeases(ctx context.Context, of func(worker.Dispatch) bool) {
+	w.mu.Lock()
+	chosen := map[worker.Dispatch]context.CancelCauseFunc{}
+	for d, cancel := range w.running {
+		if of(d) {
+			chosen[d] = cancel
+		}
+	}
+	w.mu.Unlock()
+	for d, cancel := range chosen {
+		if err := w.o.Backend.Heartbeat(ctx, d, w.o.Identity); errors.Is(err, airflow.ErrSuperseded) {
+			cancel(err)
+		}
+	}
+}
+
 // yielder is a Backend that wants to know when a superseded dispatch stopped.
 type yielder interface {
 	Yield(ctx context.Context, d worker.Dispatch, who worker.Identity) error
