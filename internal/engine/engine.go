@@ -257,6 +257,24 @@ func (e *Engine) forget(r *run) {
 	e.mu.Unlock()
 }
 
+// forgetDeleted drops a run that was deleted: its slots, and what its dispatches
+// would need to start.
+func (e *Engine) forgetDeleted(key store.RunKey) {
+	e.mu.Lock()
+	r := e.runs[key]
+	for ck := range e.claims {
+		if ck.key.DagID == key.DagID && ck.key.RunID == key.RunID {
+			delete(e.claims, ck)
+		}
+	}
+	e.mu.Unlock()
+	e.admission.drop(key)
+	e.slotsFreed(key)
+	if r != nil {
+		e.forget(r)
+	}
+}
+
 // Event is something that concerns one run.
 type Event struct {
 	// Start moves a queued run to running.

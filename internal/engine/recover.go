@@ -91,14 +91,7 @@ func (e *Engine) discover(ctx context.Context, o RecoverOptions, strict bool) er
 func (e *Engine) Refresh(ctx context.Context, key store.RunKey) error {
 	info, err := e.store.GetRun(ctx, key)
 	if isNotFound(err) {
-		e.mu.Lock()
-		r := e.runs[key]
-		e.mu.Unlock()
-		if r != nil {
-			e.admission.drop(key)
-			e.slotsFreed(key)
-			e.forget(r)
-		}
+		e.forgetDeleted(key)
 		return nil
 	}
 	if err != nil {
@@ -122,7 +115,7 @@ func (e *Engine) refreshChanged(ctx context.Context, rs []*run) error {
 			return err
 		}
 		r.mu.Lock()
-		stale := r.state != nil && r.version < v
+		stale := r.state != nil && (r.version < v || v == 0) // 0: deleted
 		r.mu.Unlock()
 		if stale {
 			if err := e.Refresh(ctx, r.key); err != nil {

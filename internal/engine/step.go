@@ -26,7 +26,10 @@ type outcome struct {
 	decision    scheduler.Decision
 	assets      []producedAsset
 	causes      map[string]string // dispatch -> why the control plane ended it
-	pending     []store.PendingEffect
+	// behind: a dispatch spoke that the state in memory does not know: somebody
+	// else committed a step.
+	behind  bool
+	pending []store.PendingEffect
 	// inputs, facts and granted are kept for the record of the step.
 	inputs  []Input
 	facts   *scheduler.Facts
@@ -76,9 +79,7 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 	}
 	if errors.Is(err, airflow.ErrNotFound) {
 		if _, gerr := e.store.GetRun(ctx, r.key); isNotFound(gerr) { // another process has deleted it
-			e.admission.drop(r.key)
-			e.slotsFreed(r.key)
-			e.forget(r)
+			e.forgetDeleted(r.key)
 			answer(mail, err)
 			return nil
 		}
@@ -180,6 +181,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	for _, ev := range mail {
 		create = create || ev.Start || ev.Action != nil
 	}
+	kept := r.state != nil
 	if err := e.load(ctx, r, create); err != nil {
 		return nil, err
 	}
@@ -201,6 +203,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 			}
 			return nil, err
 		}
+	}
+	if o.behind && kept {
+		return nil, fmt.Errorf("run %s: %w: a dispatch reported that this process does not know", r.key, airflow.ErrConflict)
 	}
 	if e.passive {
 		o.decision.Run, o.decision.RunBefore = r.state.Header.State, r.state.Header.State
@@ -390,6 +395,9 @@ func (e *Engine) applyCore(r *run, rep scheduler.Report, o *outcome, now time.Ti
 	}
 	res := scheduler.Apply(r.graph, r.state, rep, e.reportLimits(), now)
 	if res.Refused != "" {
+		if pos := r.state.Find(r.graph, rep.Task, rep.MapIndex); pos < 0 || rep.DispatchSeq > r.state.At(pos).DispatchSeq {
+			o.behind = true
+		}
 		e.log.Debug("report refused", "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex, "dispatch_seq", rep.DispatchSeq, "refusal", res.Refused)
 		return false
 	}

@@ -59,6 +59,8 @@ type checker struct {
 	reach    [airflow.NumTIStates][airflow.NumTIStates]bool
 	deletion map[store.RunKey]bool
 	restarts map[airflow.TaskInstanceKey]int
+	// succeeded are the dispatches that ended their instance by their own report.
+	succeeded map[dispatchKey]bool
 }
 
 type poolSize struct {
@@ -71,7 +73,7 @@ func newChecker(w *World) *checker {
 		w: w, keys: map[kv.Key]struct{}{}, graphs: map[string]*scheduler.Graph{}, runs: map[store.RunKey]*runSnap{},
 		claims: map[dispatchKey]string{}, begun: map[dispatchKey]worker.Identity{}, acked: map[dispatchKey]*worker.Report{},
 		sizes: map[string][]poolSize{}, consumed: map[airflow.DagID]map[string]airflow.RunID{}, events: map[string]airflow.AssetEvent{},
-		reach: reachable(), deletion: map[store.RunKey]bool{}, restarts: map[airflow.TaskInstanceKey]int{},
+		reach: reachable(), deletion: map[store.RunKey]bool{}, restarts: map[airflow.TaskInstanceKey]int{}, succeeded: map[dispatchKey]bool{},
 	}
 	c.poolIs(airflow.Pool{Name: airflow.DefaultPool, Slots: w.sc.Config.DefaultPoolSlots})
 	return c
@@ -369,6 +371,10 @@ func (c *checker) meta(p *proc, k store.RunKey) {
 	for i, t := range now.tis {
 		// A running instance that is cleared is tried again, with or without tries left.
 		if t.state == airflow.TIRestarting && (i >= len(old.tis) || old.tis[i].state != airflow.TIRestarting) {
+			c.restarts[t.key]++
+		}
+		// … also when it was cleared and reported within one step.
+		if t.state == airflow.TIUpForRetry && t.try > t.limit+c.restarts[t.key] && i < len(old.tis) && old.tis[i].state.Active() && old.tis[i].state != airflow.TIRestarting {
 			c.restarts[t.key]++
 		}
 		if t.try > t.limit+1+c.restarts[t.key] {
@@ -682,6 +688,9 @@ func (c *checker) applies(rec engine.Record, t scheduler.Transition) {
 	}
 	k := dispatchKey{airflow.TaskInstanceKey{DagID: rec.Run.DagID, RunID: rec.Run.RunID, TaskID: t.TaskID, MapIndex: t.MapIndex}, t.DispatchSeq}
 	rep := c.acked[k]
+	if t.To == airflow.TISuccess {
+		c.succeeded[k] = true
+	}
 	if rep == nil {
 		return
 	}

@@ -187,9 +187,8 @@ func (w *World) checkAssets() {
 		if len(rep.AssetEvents) == 0 || w.check.runs[store.RunKey{DagID: k.key.DagID, RunID: k.key.RunID}].deleted {
 			continue
 		}
-		ti, ok := w.check.find(store.RunKey{DagID: k.key.DagID, RunID: k.key.RunID}, k.key)
-		if !ok || ti.seq != k.seq || ti.state != airflow.TISuccess {
-			continue // cleared, marked or removed since
+		if !w.check.succeeded[k] {
+			continue // marked, cleared or removed before its report was looked at
 		}
 		for _, ev := range rep.AssetEvents {
 			id := store.AssetEventID(k.key, k.seq, store.AssetKey{Name: ev.Asset.Name, URI: ev.Asset.URI})

@@ -195,6 +195,9 @@ func (w *World) someRun() (store.RunKey, bool) {
 
 // intervene is one random intervention.
 func (w *World) intervene(p *proc) {
+	if w.quiet {
+		return // it came too late
+	}
 	d := w.sc.Dags[w.rng.IntN(len(w.sc.Dags))]
 	dag := airflow.DagID(d.spec.ID)
 	key, ok := w.someRun()
@@ -247,7 +250,7 @@ func (w *World) intervene(p *proc) {
 		expected(err)
 	case x < 80:
 		w.edit(d)
-	case x < 85 && ok:
+	case x < 85 && ok && !w.sc.Two: // two schedulers do not tell each other of deletions
 		w.check.deleting(key)
 		err := p.eng.DeleteRun(w.ctx, key)
 		w.tracef("%s: delete %s: %v", p, key, err)
