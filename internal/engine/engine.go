@@ -134,7 +134,8 @@ type Engine struct {
 	// moved are DAGs whose runs must be planned again, in order of arrival.
 	moved      map[airflow.DagID]bool
 	movedOrder []airflow.DagID
-	later      map[airflow.DagID]time.Time // DAGs whose planning failed, and when it is tried again
+	// delayed are DAGs that could not be planned, with the time of the next try.
+	delayed    map[airflow.DagID]delayedDag
 	planning   dagLocks
 	backfills  map[int64]airflow.Backfill // unfinished ones
 	claims     map[claimKey]*claimable    // dispatched by this process, not claimed yet
@@ -165,7 +166,7 @@ func New(o Options) *Engine {
 		watchers:      map[airflow.DagID]map[watcher]struct{}{},
 		finishedFacts: map[store.RunKey]map[airflow.TaskID]scheduler.PreviousTask{},
 		moved:         map[airflow.DagID]bool{},
-		later:         map[airflow.DagID]time.Time{},
+		delayed:       map[airflow.DagID]delayedDag{},
 		backfills:     map[int64]airflow.Backfill{},
 		claims:        map[claimKey]*claimable{},
 		inFlight:      map[string]bool{},
@@ -350,10 +351,7 @@ func (e *Engine) Work(ctx context.Context) bool {
 		if !ok {
 			return false
 		}
-		if err := e.scheduleDag(ctx, dag, nil); err != nil {
-			e.log.ErrorContext(ctx, "DAG not scheduled", "dag_id", dag, "err", err)
-			e.dagLater(dag, err)
-		}
+		_ = e.planDag(ctx, dag) // logged, and tried again
 		return true
 	}
 	r := e.ready[0]

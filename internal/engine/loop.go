@@ -94,13 +94,15 @@ func (e *Engine) ticks(ctx context.Context, o LoopOptions) {
 			return
 		}
 		now := e.now()
-		sleep := o.Idle
+		sleep, floor := o.Idle, 10*time.Millisecond
 		next, err := e.NextTick(ctx)
 		if err == nil && !next.IsZero() && !next.After(now) {
 			res, terr := e.Tick(ctx, 4)
 			if terr != nil && ctx.Err() == nil {
 				e.log.ErrorContext(ctx, "tick failed", "err", terr)
-				sleep = time.Second
+			}
+			if terr != nil || res.Delayed > 0 {
+				floor = time.Second // a due DAG that cannot be planned must not spin
 			}
 			if res.More {
 				e.tickle()
@@ -112,8 +114,7 @@ func (e *Engine) ticks(ctx context.Context, o LoopOptions) {
 			sleep = time.Second
 		}
 		if !next.IsZero() {
-			// A due DAG that cannot be planned must not spin.
-			sleep = min(sleep, max(next.Sub(e.now()), 10*time.Millisecond))
+			sleep = min(sleep, max(next.Sub(e.now()), floor))
 		}
 		if now.Sub(lastSweep) >= o.SweepEvery {
 			lastSweep = now

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -66,6 +67,8 @@ func (l *dagLocks) of(dag airflow.DagID) *sync.Mutex {
 type TickResult struct {
 	Due   int // DAGs that were due
 	Woken int // runs whose time had come
+	// Delayed are due DAGs that could not be planned and wait to be tried again.
+	Delayed int
 	// More says that more DAGs are due than one tick takes: tick again.
 	More bool
 }
@@ -86,22 +89,25 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 	var (
 		wg    sync.WaitGroup
 		first sync.Once
-		queue = make(chan airflow.DagModel)
+		queue = make(chan airflow.DagID)
 	)
 	for i := 0; i < max(1, min(workers, len(due))); i++ {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for m := range queue {
-				if perr := e.scheduleDag(ctx, m.DagID, &m); perr != nil {
-					e.log.ErrorContext(ctx, "DAG not scheduled", "dag_id", m.DagID, "err", perr)
+			for dag := range queue {
+				if perr := e.planDag(ctx, dag); perr != nil {
 					first.Do(func() { err = perr })
 				}
 			}
 		}()
 	}
 	for _, m := range due {
-		queue <- m
+		if e.delayedUntil(m.DagID).After(now) {
+			res.Delayed++
+			continue
+		}
+		queue <- m.DagID
 	}
 	close(queue)
 	wg.Wait()
@@ -111,6 +117,9 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 // NextTick returns when Tick should be called next, zero = when something happens.
 func (e *Engine) NextTick(ctx context.Context) (time.Time, error) {
 	next, _ := e.NextWake()
+	if p := e.cfg.UseJobSchedule; p != nil && !*p {
+		return next, nil
+	}
 	due, ok, err := e.store.NextDue(ctx)
 	if err != nil {
 		return next, err
@@ -121,22 +130,59 @@ func (e *Engine) NextTick(ctx context.Context) (time.Time, error) {
 	return next, nil
 }
 
+// delayedDag is a DAG whose planning failed.
+type delayedDag struct {
+	failures int // in a row
+	at       time.Time
+}
+
+// planDag is scheduleDag for a loop: a failure, also a panic, is logged and the
+// DAG planned again later, since nothing else may ever ask for it.
+func (e *Engine) planDag(ctx context.Context, dag airflow.DagID) (err error) {
+	defer func() {
+		if !e.escape {
+			if p := recover(); p != nil {
+				err = &panicError{p, debug.Stack()}
+				e.log.ErrorContext(ctx, "planning a DAG panicked; this is a bug of gust", "dag_id", dag, "stack", string(debug.Stack()))
+			}
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if err == nil {
+			delete(e.delayed, dag)
+			return
+		}
+		d := e.delayed[dag]
+		d.failures++
+		d.at = e.now().Add(retryAfter(d.failures, err))
+		e.delayed[dag] = d
+		e.log.ErrorContext(ctx, "DAG not scheduled; it is tried again", "dag_id", dag, "at", d.at, "err", err)
+	}()
+	return e.scheduleDag(ctx, dag)
+}
+
+// delayedUntil is when a DAG that could not be planned is planned again; zero for others.
+func (e *Engine) delayedUntil(dag airflow.DagID) time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.delayed[dag].at
+}
+
 // scheduleDag creates what is due of a DAG's runs, by time and by assets, and
-// starts queued runs within their limits. model may be nil.
-func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID, model *airflow.DagModel) error {
+// starts queued runs within their limits. It reads the DAG's entry itself, so
+// that it plans from what the last call has left.
+func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID) error {
 	l := e.planning.of(dag)
 	l.Lock()
 	defer l.Unlock()
-	if model == nil {
-		m, err := e.store.GetDag(ctx, dag)
-		if isNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		model = &m
+	m, err := e.store.GetDag(ctx, dag)
+	if isNotFound(err) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	model := &m
 	if !model.IsStale && !model.HasImportErrors && model.LatestHash != "" {
 		g, err := e.docs.get(ctx, model.LatestHash)
 		if err != nil {
@@ -162,7 +208,16 @@ func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, m airflow.DagMo
 		return fmt.Errorf("DAG %q: %w", dag.DagID, err)
 	}
 	if !tt.CanBeScheduled() {
-		return nil
+		if m.NextDagRunCreateAfter == nil {
+			return nil
+		}
+		// It had a schedule once: left in place, that date would be due for ever.
+		_, err := e.store.UpdateDag(ctx, dag.DagID, func(m *airflow.DagModel) error {
+			m.NextDagRunLogicalDate, m.NextDagRunRunAfter, m.NextDagRunCreateAfter = nil, nil, nil
+			m.NextDagRunDataIntervalStart, m.NextDagRunDataIntervalEnd = nil, nil
+			return nil
+		})
+		return err
 	}
 	now := e.utcNow()
 	start, end := scheduler.PlanBounds(dag)

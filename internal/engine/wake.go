@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"sort"
@@ -57,9 +56,9 @@ func (e *Engine) NextWake() (time.Time, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var next time.Time
-	for _, at := range e.later {
-		if next.IsZero() || at.Before(next) {
-			next = at
+	for _, d := range e.delayed {
+		if next.IsZero() || d.at.Before(next) {
+			next = d.at
 		}
 	}
 	for len(e.wakes) > 0 {
@@ -75,32 +74,17 @@ func (e *Engine) NextWake() (time.Time, bool) {
 	return next, !next.IsZero()
 }
 
-// dagLater plans a DAG again in a moment if the store did not answer.
-func (e *Engine) dagLater(dag airflow.DagID, err error) {
-	if !errors.Is(err, airflow.ErrThrottled) && !errors.Is(err, airflow.ErrUnavailable) && !errors.Is(err, airflow.ErrConflict) {
-		return
-	}
-	e.mu.Lock()
-	e.later[dag] = e.now().Add(time.Second)
-	e.mu.Unlock()
-	e.notify()
-}
-
 // wakeDue enqueues the runs whose time has come.
 func (e *Engine) wakeDue(now time.Time) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
-	for _, dag := range slices.Sorted(maps.Keys(e.later)) {
-		if e.later[dag].After(now) {
-			continue
-		}
-		delete(e.later, dag)
-		if !e.moved[dag] {
+	for _, dag := range slices.Sorted(maps.Keys(e.delayed)) {
+		if d := e.delayed[dag]; !d.at.After(now) && !e.moved[dag] {
 			e.moved[dag] = true
 			e.movedOrder = append(e.movedOrder, dag)
+			e.notify()
 		}
-		e.notify()
 	}
 	for len(e.wakes) > 0 {
 		w := e.wakes[0]
