@@ -36,7 +36,7 @@ func (d *dagBuild) resolveCallback(m *dict, name, field, _ string) {
 func (d *dagBuild) callback(v value, name string) (value, error) {
 	invalid := func() error {
 		return pyErr("DagFactoryConfigException", "Invalid type passed to %s", name).
-			hint("expected an import path or {callback: path, argument: value}, found %s", typeName(v))
+			hint("expected an import path, {callback: path, argument: value} or Gust's {type: command | webhook | slack | email, …}, found %s", typeName(v))
 	}
 	switch x := v.(type) {
 	case string:
@@ -61,6 +61,9 @@ func (d *dagBuild) callback(v value, name string) (value, error) {
 		}
 		return out, nil
 	case *dict:
+		if kind, ok := x.get("type").(string); ok && !d.opt.Strict && !x.has("callback") {
+			return x, builtinCallback(kind, x)
+		}
 		path, ok := x.get("callback").(string)
 		if !ok {
 			return nil, invalid()
@@ -80,6 +83,25 @@ func (d *dagBuild) callback(v value, name string) (value, error) {
 		return &partial{c, kw}, nil
 	}
 	return nil, invalid()
+}
+
+// builtinCallback checks a callback that Gust runs itself (see package callback).
+// dag-factory has none; their arguments are templates.
+func builtinCallback(kind string, x *dict) error {
+	need := map[string][]string{"command": {"command", "bash_command"}, "bash": {"bash_command", "command"}, "webhook": {"url"}, "http": {"url"}, "slack": nil, "email": {"to"}, "smtp": {"to"}}
+	keys, known := need[kind]
+	if !known {
+		return located(pyErr("ValueError", "callback type %s is unknown", pyRepr(kind)).hint("expected command, webhook, slack or email"), "type", x.at("type"))
+	}
+	for _, k := range keys {
+		if truthy(x.get(k)) {
+			return nil
+		}
+	}
+	if len(keys) > 0 {
+		return pyErr("ValueError", "a callback of type %s needs %s", kind, keys[0]).hint("add %s:", keys[0])
+	}
+	return nil
 }
 
 // notifierClass resolves the function-like names of providers' notifiers:

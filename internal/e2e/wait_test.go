@@ -78,7 +78,7 @@ func TestCallbacks(t *testing.T) {
 	if b := hook("task_failure")[0]; !strings.Contains(b, `"task_id":"hooked"`) || !strings.Contains(b, `"event":"on_failure"`) {
 		t.Errorf("body of the webhook: %s", b)
 	}
-	r.logs("broken", "on_success_callback failed", "broken on purpose").logs("killed_bash", "SIGKILL")
+	r.logs("broken", "on_success_callback failed", "ValueError").logs("killed_bash", "SIGKILL")
 	shared.trigger(t, "callbacks_ok", nil).ends(success, "a=success").callbacks("dag-success callbacks_ok success", 1)
 }
 
