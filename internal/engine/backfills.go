@@ -29,6 +29,7 @@ func (e *Engine) refreshBackfills(ctx context.Context) error {
 		}
 	}
 	e.mu.Unlock()
+	slices.Sort(missing)
 	for _, id := range missing {
 		// One that this process has just made is not listed yet, but it is there.
 		b, err := e.store.GetBackfill(ctx, id)

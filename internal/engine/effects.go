@@ -269,7 +269,7 @@ func (e *Engine) wakeFollowers(r *run, o *outcome) {
 // DAGs that wait for them, before the step is committed: an event's id comes from
 // its dispatch, so doing it again changes nothing.
 func (e *Engine) produceAssets(ctx context.Context, produced []producedAsset) error {
-	consumers := map[airflow.DagID]bool{}
+	var consumers []airflow.DagID // in order: dagMoved drops doubles
 	for _, p := range produced {
 		for _, ev := range p.events {
 			waiting, err := e.recordAssetEvent(ctx, airflow.AssetEvent{
@@ -281,12 +281,10 @@ func (e *Engine) produceAssets(ctx context.Context, produced []producedAsset) er
 			if err != nil {
 				return err
 			}
-			for _, dag := range waiting {
-				consumers[dag] = true
-			}
+			consumers = append(consumers, waiting...)
 		}
 	}
-	for dag := range consumers {
+	for _, dag := range consumers {
 		e.dagMoved(dag)
 	}
 	return nil

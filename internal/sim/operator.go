@@ -271,6 +271,9 @@ func (w *World) intervene(p *proc) {
 		if w.chance(0.4) {
 			w.after(w.between(time.Second, 2*time.Minute), false, func() {
 				w.act(func(p *proc) {
+					if w.quiet {
+						return
+					}
 					if w.chance(0.3) {
 						_, err := p.eng.CancelBackfill(w.ctx, b.ID, "person")
 						w.tracef("%s: cancel backfill %d: %v", p, b.ID, err)
