@@ -507,7 +507,7 @@ func (e *Engine) mapIndexes(ctx context.Context, k store.RunKey, task airflow.Ta
 	if i := g.TaskIndex(task); i < 0 || !g.MayBeMapped(i) {
 		return []int{airflow.Unmapped}, nil
 	}
-	_, rs, err := e.readState(ctx, info)
+	g, rs, err := e.readState(ctx, info)
 	if err != nil || rs == nil {
 		return nil, err
 	}

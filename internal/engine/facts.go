@@ -8,6 +8,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/scheduler"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
 )
 
 // facts collects what the next decision depends on outside the run.
@@ -154,9 +155,24 @@ func (e *Engine) readState(ctx context.Context, info airflow.DagRun) (*scheduler
 	if err != nil || st.Version == 0 {
 		return g, nil, err
 	}
+	return e.decodeState(ctx, key, g, st)
+}
+
+// decodeState decodes a stored state. It refers to the DAG version that its own
+// header names: a clear may have moved the run to another one than INFO (g) says.
+func (e *Engine) decodeState(ctx context.Context, key store.RunKey, g *scheduler.Graph, st store.RunState) (*scheduler.Graph, *scheduler.RunState, error) {
+	hash, err := scheduler.EncodedDagHash(st.Header)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: state of run %s: %w", kv.ErrCorrupt, key, err)
+	}
+	if hash != "" {
+		if g, err = e.docs.get(ctx, hash); err != nil {
+			return nil, nil, fmt.Errorf("run %s: %w", key, err)
+		}
+	}
 	rs, err := scheduler.Decode(g, st.Header, st.Chunks)
 	if err != nil {
-		return nil, nil, fmt.Errorf("state of run %s: %w", key, err)
+		return nil, nil, fmt.Errorf("%w: state of run %s: %w", kv.ErrCorrupt, key, err)
 	}
 	return g, rs, nil
 }

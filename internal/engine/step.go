@@ -137,17 +137,11 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 		r.encoded = make([][]byte, len(r.state.Chunks))
 		return nil
 	}
-	rs, err := scheduler.Decode(g, stored.Header, stored.Chunks)
+	g, rs, err := e.decodeState(ctx, r.key, g, stored)
 	if err != nil {
-		return fmt.Errorf("%w: state of run %s: %w", kv.ErrCorrupt, r.key, err)
+		return err
 	}
-	r.state, r.encoded = rs, stored.Chunks
-	// A clear may have moved the run to another version of its DAG.
-	if rs.Header.DagHash != "" && rs.Header.DagHash != info.DagHash {
-		if r.graph, err = e.docs.get(ctx, rs.Header.DagHash); err != nil {
-			return fmt.Errorf("run %s: %w", r.key, err)
-		}
-	}
+	r.graph, r.state, r.encoded = g, rs, stored.Chunks
 	e.admission.load(r.key, r.graph, rs)
 	return e.loadTriggers(ctx, r)
 }

@@ -305,6 +305,15 @@ func (r *reader) version() {
 	}
 }
 
+// EncodedDagHash returns the content hash of the DAG version that an encoded
+// header names: the one to give to Decode.
+func EncodedDagHash(header []byte) (string, error) {
+	var rs RunState
+	r := reader{b: header}
+	rs.decodeHeader(&r)
+	return rs.Header.DagHash, r.err
+}
+
 // Decode reads what Encode and EncodeChunk wrote, for the DAG version named in
 // the header. It never panics; errors say what is wrong with the input.
 func Decode(g *Graph, header []byte, chunks [][]byte) (*RunState, error) {

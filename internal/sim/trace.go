@@ -15,7 +15,7 @@ import (
 )
 
 // traceLines bounds the trace of a failing seed.
-const traceLines = 20000
+const traceLines = 4000
 
 // trace keeps the last lines of a history.
 type trace struct {
