@@ -452,6 +452,21 @@ func (a *admission) committed(key store.RunKey) (others []store.RunKey) {
 	return others
 }
 
+// handOut gives free slots to waiters after the limits have changed; it returns
+// the runs that got some: they must be stepped.
+func (a *admission) handOut() (others []store.RunKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	told := map[store.RunKey]bool{}
+	a.hand(func(l *lane, _ waiter) {
+		if k := l.key.run; !told[k] {
+			told[k] = true
+			others = append(others, k)
+		}
+	})
+	return others
+}
+
 // unload is called when a run's step could not be committed, or nobody knows
 // whether it was: the run keeps what it may hold until load, waits for nothing,
 // and takes back what it promised.

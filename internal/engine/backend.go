@@ -57,6 +57,9 @@ func (e *Engine) claimableOf(g *scheduler.Graph, rs *scheduler.RunState, info ai
 		return nil
 	}
 	ti := rs.At(pos)
+	// INFO follows the step that queued the dispatch.
+	h := rs.Header
+	info.State, info.StartDate, info.ClearNumber = h.State, timePtr(h.StartDate), h.ClearNumber
 	c := &claimable{graph: g, info: info, try: int(ti.TryNumber), maxTries: int(ti.MaxTries)}
 	if ti.MapIndex >= 0 {
 		c.expanded = rs.InstancesOf(int(ti.Task))
@@ -161,29 +164,63 @@ func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Ident
 	b.mu.Lock()
 	b.claimed[claimKey{d.Key, d.DispatchSeq}] = store.Attempt{TryNumber: c.try, ClaimID: claimID(who), AttemptDoc: doc}
 	b.mu.Unlock()
+	if err := b.equip(ctx, d, c, tc, now); err != nil {
+		if transient(err) || ctx.Err() != nil {
+			return nil, err // claimed, but the same worker may claim it again
+		}
+		// Claimed and without a worker, it would count as running until its lease ends.
+		b.fail(ctx, d, doc, err)
+		return nil, err
+	}
+	dd := d
+	e.Post(c.info, Event{Dispatch: &dd, Claimed: true})
+	return tc, nil
+}
+
+// fail reports a claimed dispatch that its worker could not be equipped for.
+func (b *Backend) fail(ctx context.Context, d worker.Dispatch, doc store.AttemptDoc, cause error) {
+	now := b.e.utcNow()
+	if err := b.Finish(ctx, d, &worker.Report{Outcome: worker.OutcomeFailed, EndDate: now, Error: cause.Error()}); err != nil {
+		b.e.log.ErrorContext(ctx, "dispatch that could not be prepared not reported", "dispatch", d.String(), "err", err)
+		return
+	}
+	if b.e.onLost != nil {
+		b.e.onLost(d, store.Attempt{Key: d.Key, DispatchSeq: d.DispatchSeq, TryNumber: b.tryOf(ctx, d), AttemptDoc: doc}, cause.Error())
+	}
+}
+
+func (b *Backend) tryOf(ctx context.Context, d worker.Dispatch) int {
+	a, err := b.e.store.GetAttempt(ctx, d.Key)
+	if err != nil {
+		return 1
+	}
+	return a.TryNumber
+}
+
+// equip adds to a claimed dispatch what its worker needs from elsewhere.
+func (b *Backend) equip(ctx context.Context, d worker.Dispatch, c *claimable, tc *worker.TaskContext, now time.Time) (err error) {
+	e := b.e
 	if len(c.info.ConsumedAssetEvents) > 0 {
 		if tc.TriggeringAssetEvents, err = e.consumedEvents(ctx, c.info); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	for _, in := range task.Inlets {
+	for _, in := range tc.Task.Inlets {
 		evs, err := e.store.ListAssetEvents(ctx, store.AssetKey{Name: in.Name, URI: in.URI}, time.Time{}, now)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		tc.InletEvents = append(tc.InletEvents, evs...)
 	}
 	if b.bundles != nil && c.info.BundleHash != "" {
 		if tc.BundleDir, err = b.bundles.Materialize(ctx, c.info.BundleHash); err != nil {
-			return nil, fmt.Errorf("bundle snapshot %s of the run: %w", c.info.BundleHash, err)
+			return fmt.Errorf("bundle snapshot %s of the run: %w", c.info.BundleHash, err)
 		}
 	}
 	if b.logURL != nil {
 		tc.LogURL = b.logURL(d.Key, c.try)
 	}
-	dd := d
-	e.Post(c.info, Event{Dispatch: &dd, Claimed: true})
-	return tc, nil
+	return nil
 }
 
 // resume carries over what earlier dispatches of the same try left in the row.
@@ -205,6 +242,10 @@ func (b *Backend) resume(ctx context.Context, d worker.Dispatch, c *claimable, t
 	if a.FirstStart != nil {
 		doc.FirstStart, tc.StartDate = a.FirstStart, *a.FirstStart
 	}
+	// The row keeps the report until this dispatch ends, so that a claim that is
+	// repeated resumes the same.
+	doc.Report, doc.Resume = a.Report, a.Resume
+	again := a.DispatchSeq == d.DispatchSeq
 	doc.RescheduleCount = a.RescheduleCount
 	switch rep.Outcome {
 	case worker.OutcomeDeferred:
@@ -215,7 +256,9 @@ func (b *Backend) resume(ctx context.Context, d worker.Dispatch, c *claimable, t
 			tc.NextKwargs = json.RawMessage(`{"error":"` + worker.TriggerTimeout + `"}`)
 		}
 	case worker.OutcomeUpForReschedule:
-		doc.RescheduleCount++
+		if !again {
+			doc.RescheduleCount++
+		}
 		doc.XComs, doc.LargeXComs = a.XComs, a.LargeXComs
 		tc.FirstRescheduleStart = a.FirstStart
 	}

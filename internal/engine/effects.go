@@ -198,6 +198,8 @@ func (e *Engine) finished(ctx context.Context, r *run, o *outcome) {
 		return // INFO could not be written: the run stays listed and Sweep comes back
 	}
 	e.admission.drop(r.key)
+	clear(r.triggers)
+	e.dropWatchers(r)
 	e.mu.Lock()
 	delete(e.finishedFacts, r.key)
 	e.mu.Unlock()

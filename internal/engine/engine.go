@@ -24,6 +24,19 @@ type Submitter interface {
 	Cancel(d worker.Dispatch, cause string)
 }
 
+// Observer is a Submitter that knows what waits or runs in this very process.
+// Such a dispatch is neither sent again nor taken for stuck or lost, however
+// long it waits for a place and whatever the clock does.
+type Observer interface {
+	Observe(d worker.Dispatch) bool
+}
+
+// observed reports whether this process is known to have the dispatch.
+func (e *Engine) observed(d worker.Dispatch) bool {
+	o, ok := e.submitter.(Observer)
+	return ok && o.Observe(d)
+}
+
 // Callbacks carries out callbacks that no worker can run.
 type Callbacks interface {
 	// RunDagCallback runs a DAG's on_success_callback or on_failure_callback.

@@ -88,7 +88,6 @@ func (e *Engine) ticks(ctx context.Context, o LoopOptions) {
 			if err := e.Discover(ctx); err != nil && ctx.Err() == nil {
 				e.log.ErrorContext(ctx, "unfinished runs not read", "err", err)
 			}
-			e.pools.invalidate()
 		}
 		if ctx.Err() != nil {
 			return

@@ -58,7 +58,25 @@ func (e *Engine) Discover(ctx context.Context) error {
 	if err == nil {
 		e.completeBackfills(ctx)
 	}
+	e.refreshPools(ctx)
 	return err
+}
+
+// refreshPools reads the pools again and steps the runs that wait for slots which
+// another process has added: nothing else may ever step them.
+func (e *Engine) refreshPools(ctx context.Context) {
+	if e.passive {
+		return
+	}
+	e.pools.invalidate()
+	e.pools.refresh(ctx, e.admission, e.utcNow())
+	for _, k := range e.admission.handOut() {
+		e.mu.Lock()
+		if r := e.runs[k]; r != nil {
+			e.enqueueLocked(r)
+		}
+		e.mu.Unlock()
+	}
 }
 
 // discover reads the unfinished runs. When strict, it fails if the store does not
@@ -205,7 +223,7 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 			if a.MinDispatchSeq > d.DispatchSeq {
 				// Fenced for a step that was never committed: nobody can claim it any more.
 				core(scheduler.ReportNotAccepted, "the dispatch was withdrawn by a step that was not committed")
-			} else if o.Lost != nil || now.Sub(x.queued) > time.Minute {
+			} else if (o.Lost != nil || now.Sub(x.queued) > time.Minute) && !e.observed(d) {
 				again = append(again, d)
 			}
 		case a.DispatchSeq > d.DispatchSeq:
@@ -214,7 +232,7 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 			e.post(r, Event{Dispatch: &d})
 		case a.Status == store.AttemptYielded:
 			core(scheduler.ReportStopped, "stopped after it was cleared")
-		case o.Lost != nil && o.Lost(a), now.Sub(a.Heartbeat) > e.cfg.HeartbeatTimeout:
+		case o.Lost != nil && o.Lost(a), now.Sub(a.Heartbeat) > e.cfg.HeartbeatTimeout && !e.observed(d):
 			cause := fmt.Sprintf("no heartbeat from %s since %s", a.Hostname, a.Heartbeat.Format(time.RFC3339))
 			if o.Lost != nil && o.Lost(a) {
 				cause = "the server that ran it was stopped or killed"

@@ -143,7 +143,9 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 	}
 	r.graph, r.state, r.encoded = g, rs, stored.Chunks
 	e.admission.load(r.key, r.graph, rs)
-	return e.loadTriggers(ctx, r)
+	err = e.loadTriggers(ctx, r)
+	e.dropWatchers(r)
+	return err
 }
 
 // headerOf makes the core's header of a run that starts.
@@ -228,6 +230,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := e.submitter.(Observer); ok && r.state.Count(airflow.TIQueued) > 0 && r.state.DueByTime(now) {
+		facts.Held, facts.HeldUntil = e.held(r), now.Add(e.cfg.QueuedTimeout)
+	}
 	o.facts = &facts
 	o.decision = scheduler.Decide(r.graph, r.state, facts, now)
 	o.transitions = append(o.transitions, o.decision.Transitions...)
@@ -245,6 +250,16 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	e.slotsFreed(r.key)
 	e.record(r, before, mail, o, now)
 	return o, nil
+}
+
+// held lists the queued instances whose dispatches this process has.
+func (e *Engine) held(r *run) (positions []int) {
+	for pos := 0; pos < r.state.Len(); pos++ {
+		if r.state.At(pos).State == airflow.TIQueued && e.observed(dispatchOf(r, pos)) {
+			positions = append(positions, pos)
+		}
+	}
+	return positions
 }
 
 // applyEvent applies one event to the state in memory.

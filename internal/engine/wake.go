@@ -36,6 +36,12 @@ func (h *wakeHeap) Pop() any { o := *h; x := o[len(o)-1]; *h = o[:len(o)-1]; ret
 
 func (h *wakeHeap) push(at time.Time, r *run) { heap.Push(h, wakeEntry{at, r}) }
 
+// compact drops the stale entries: runs whose wake keeps moving leave them behind.
+func (h *wakeHeap) compact() {
+	*h = slices.DeleteFunc(*h, func(w wakeEntry) bool { return w.r.gone || !w.r.wake.Equal(w.at) })
+	heap.Init(h)
+}
+
 // setWake records when a run wants to be stepped next; zero = not by time.
 func (e *Engine) setWake(r *run, at time.Time) {
 	e.mu.Lock()
@@ -45,6 +51,9 @@ func (e *Engine) setWake(r *run, at time.Time) {
 	}
 	r.wake = at
 	if !at.IsZero() {
+		if len(e.wakes) > 2*len(e.runs)+64 {
+			e.wakes.compact()
+		}
 		e.wakes.push(at, r)
 		e.notify()
 	}
@@ -121,6 +130,7 @@ func (e *Engine) addTrigger(r *run, d worker.Dispatch, def worker.Deferral) {
 	if pos < 0 {
 		return
 	}
+	d.Queue, d.Executor = "", "" // the same whether it comes from a report or from a row
 	r.triggers[pos] = trigger{d, def}
 	switch def.Trigger.Kind {
 	case worker.TriggerDagRun, worker.TriggerTasks:
@@ -130,6 +140,29 @@ func (e *Engine) addTrigger(r *run, d worker.Dispatch, def worker.Deferral) {
 		}
 		e.watchers[def.Trigger.DagID][watcher{r.key, d}] = struct{}{}
 		e.mu.Unlock()
+	}
+}
+
+// dropWatchers forgets the watchers of a run whose triggers are not hosted any more.
+func (e *Engine) dropWatchers(r *run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.watchers) == 0 {
+		return
+	}
+	hosted := map[worker.Dispatch]bool{}
+	for _, t := range r.triggers {
+		hosted[t.dispatch] = true
+	}
+	for dag, ws := range e.watchers {
+		for w := range ws {
+			if w.run == r.key && !hosted[w.dispatch] {
+				delete(ws, w)
+			}
+		}
+		if len(ws) == 0 {
+			delete(e.watchers, dag)
+		}
 	}
 }
 

@@ -250,6 +250,16 @@ func (r *Router) Cancel(d worker.Dispatch, cause string) {
 	}
 }
 
+// Observe reports whether an executor knows the dispatch.
+func (r *Router) Observe(d worker.Dispatch) bool {
+	for _, x := range r.byName {
+		if x.Observe(d) {
+			return true
+		}
+	}
+	return false
+}
+
 // Close closes all executors.
 func (r *Router) Close() {
 	for _, n := range r.names() {

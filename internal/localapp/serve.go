@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -190,6 +191,11 @@ func (a *App) startWorker() {
 	o.Callbacks = a.Callbacks
 	a.Worker = taskrunner.New(o)
 	run := func(ctx context.Context, d worker.Dispatch) {
+		defer func() {
+			if p := recover(); p != nil {
+				a.log.Error("a worker panicked; this is a bug of gust", "dispatch", d.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			}
+		}()
 		if err := a.Worker.Run(ctx, d); err != nil && !errors.Is(err, airflow.ErrSuperseded) {
 			a.log.Error("dispatch failed", "dispatch", d.String(), "err", err)
 		}
@@ -259,6 +265,9 @@ func (s submitter) Cancel(d worker.Dispatch, cause string) {
 		s.a.router.Cancel(d, cause)
 	}
 }
+
+// Observe implements engine.Observer.
+func (s submitter) Observe(d worker.Dispatch) bool { return s.a.router.Observe(d) }
 
 // refuse fails a dispatch whose executor does not exist here: claimed and
 // reported like any other, so that its log says what to do.

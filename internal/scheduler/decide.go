@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -17,6 +18,10 @@ type Facts struct {
 	IgnoreFirstDependsOnPast bool
 	// MaxRequeues is [scheduler] num_stuck_in_queued_retries: 0 = 2, negative = none.
 	MaxRequeues int
+	// Held are positions of queued instances that an executor is known to have
+	// waiting for a place: they are not stuck, and wait on until HeldUntil.
+	Held      []int     `json:",omitempty"`
+	HeldUntil time.Time `json:",omitzero"`
 	// Full makes Decide examine every instance instead of the dirty ones: the
 	// repair path, and the yardstick of the property tests.
 	Full bool
@@ -251,6 +256,10 @@ func (rs *RunState) fireTimers(g *Graph, f Facts, now Micros) (out []Effect) {
 			t.Scheduled = now
 			rs.set(g, w.pos, airflow.TIScheduled, CodeTriggerTimeout)
 		case airflow.TIQueued:
+			if slices.Contains(f.Held, int(w.pos)) && At(f.HeldUntil) > now {
+				rs.setWake(w.pos, At(f.HeldUntil))
+				continue
+			}
 			out = append(out, rs.cancel(g, w.pos))
 			rs.notAccepted(g, w.pos, f.MaxRequeues, now)
 		default:

@@ -1,5 +1,7 @@
 package scheduler
 
+import "time"
+
 // wakeHeap is a binary heap of times at which an instance must be looked at
 // again. Entries go stale when the instance's WakeAt changes; they are dropped
 // when they surface.
@@ -62,4 +64,11 @@ func (rs *RunState) nextWake() (wake, bool) {
 		h.pop()
 	}
 	return wake{}, false
+}
+
+// DueByTime reports whether the time of an instance has come: a delay is over, a
+// deferral or the wait for a worker has lasted too long.
+func (rs *RunState) DueByTime(now time.Time) bool {
+	w, ok := rs.nextWake()
+	return ok && w.at <= At(now)
 }
