@@ -240,6 +240,13 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 			if err := e.store.Fence(ctx, d.Key, d.DispatchSeq+1); err != nil {
 				return err
 			}
+			// It may have reported just before the fence.
+			if a, err := e.store.GetAttempt(ctx, d.Key); err != nil {
+				return err
+			} else if a.DispatchSeq == d.DispatchSeq && a.Status == store.AttemptDone {
+				e.post(r, Event{Dispatch: &d})
+				continue
+			}
 			if x.state == airflow.TIRestarting {
 				core(scheduler.ReportStopped, cause)
 			} else {

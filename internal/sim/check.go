@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,10 +122,17 @@ func (c *checker) slots(name string) int {
 func segments(key string) []string {
 	parts := strings.Split(key, "#")
 	for i, p := range parts {
-		parts[i] = strings.NewReplacer("%23", "#", "%25", "%").Replace(p)
+		if strings.Contains(p, "%") {
+			parts[i] = unescaper.Replace(p)
+		}
 	}
 	return parts
 }
+
+var (
+	escaper   = strings.NewReplacer("%", "%25", "#", "%23")
+	unescaper = strings.NewReplacer("%23", "#", "%25", "%")
+)
 
 // rowState is the part of an instance's row that the checks need.
 type rowState struct {
@@ -146,14 +154,13 @@ func (c *checker) row(k airflow.TaskInstanceKey) rowState {
 }
 
 func rowKey(k airflow.TaskInstanceKey) kv.Key {
-	esc := strings.NewReplacer("%", "%25", "#", "%23").Replace
-	return kv.Key{PK: fmt.Sprintf("TI#%s#%s#%s#%d", esc(string(k.DagID)), esc(string(k.RunID)), esc(string(k.TaskID)), k.MapIndex), SK: "ROW"}
+	return kv.Key{PK: "TI#" + escaper.Replace(string(k.DagID)) + "#" + escaper.Replace(string(k.RunID)) + "#" + escaper.Replace(string(k.TaskID)) + "#" + strconv.Itoa(k.MapIndex), SK: "ROW"}
 }
 
 func tiKey(pk string) airflow.TaskInstanceKey {
 	p := segments(pk)
 	k := airflow.TaskInstanceKey{DagID: airflow.DagID(p[1]), RunID: airflow.RunID(p[2]), TaskID: airflow.TaskID(p[3])}
-	fmt.Sscanf(p[4], "%d", &k.MapIndex)
+	k.MapIndex, _ = strconv.Atoi(p[4]) // a number, or the key is not a key
 	return k
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -97,5 +98,6 @@ func simulate(from uint64, n, enough int) (total Stats, failed []failure) {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	debug.SetGCPercent(400) // a scenario is small, and garbage
 	os.Exit(m.Run())
 }
