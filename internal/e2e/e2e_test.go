@@ -399,7 +399,7 @@ func (r *oneRun) dump() {
 func (r *oneRun) has(name, want string) *oneRun {
 	r.Helper()
 	if got := r.xcom(name, airflow.XComReturnKey); got != want {
-		r.Errorf("XCom of %s of %s: %s, want %s\n%s", name, r.key, got, want, r.log(name, 1))
+		r.Errorf("XCom of %s of %s: %.200s, want %s\n%.1500s", name, r.key, got, want, r.log(name, 1))
 	}
 	return r
 }
@@ -410,7 +410,7 @@ func (r *oneRun) logs(name string, want ...string) *oneRun {
 	l := r.log(name, max(1, r.ti(name).TryNumber))
 	for _, w := range want {
 		if !strings.Contains(l, w) {
-			r.Errorf("log of %s of %s has no %q:\n%.4000s", name, r.key, w, l)
+			r.Errorf("log of %s of %s has no %q:\n%.1500s\n…\n%s", name, r.key, w, l, l[max(0, len(l)-500):])
 		}
 	}
 	return r

@@ -147,6 +147,7 @@ func (p *Process) Wait() Exit {
 func (p *Process) End(grace time.Duration) Exit {
 	p.ended.Store(1)
 	endGroup(p.PID(), p.done, grace)
+	p.endEscaped()
 	// A process that left the group may still hold the pipe: stop reading.
 	select {
 	case <-p.done:
@@ -156,6 +157,24 @@ func (p *Process) End(grace time.Duration) Exit {
 		}
 	}
 	return p.Wait()
+}
+
+// endEscaped kills what left the group (setsid, daemon) and still carries the
+// markers of this child's dispatch.
+func (p *Process) endEscaped() {
+	dispatch, installation := marks(p.cmd.Env)
+	if dispatch == "" {
+		return
+	}
+	found, err := FindOrphans(installation)
+	if err != nil {
+		return // no way to look: the next server's start finds them
+	}
+	for _, o := range found {
+		if o.Dispatch == dispatch && o.PGID != p.PID() {
+			_ = KillOrphan(o, 0) // best effort, as above
+		}
+	}
 }
 
 func endGroup(pgid int, done <-chan struct{}, grace time.Duration) {
