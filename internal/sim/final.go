@@ -69,6 +69,9 @@ func (w *World) legitimate(k store.RunKey, info airflow.DagRun) {
 		return
 	}
 	s := w.check.snapshot(k)
+	if s == nil {
+		w.fail("run %s is %s and has no state", k, info.State)
+	}
 	limited := false
 	for _, t := range s.graph.DAG.Tasks {
 		limited = limited || t.DependsOnPast || t.MaxActiveTIsPerDag > 0 || t.MaxActiveTIsPerDagRun > 0
@@ -157,7 +160,7 @@ func (w *World) checkAssets() {
 		if len(queued) == len(d.assets) {
 			w.fail("all assets of %s are queued and no run was made of them: %+v", dag, queued)
 		}
-		if !d.pausedAt.IsZero() {
+		if !d.pausedAt.IsZero() || d.autoPauses() {
 			continue // what happens during a pause is dropped, as in Airflow
 		}
 		waits := map[string]bool{}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/gustflow/gust/internal/engine"
@@ -114,12 +115,9 @@ func Run(seed uint64, traced bool) (res Result) {
 	defer func() {
 		if r := recover(); r != nil {
 			v, ok := r.(Violation)
-			if !ok {
-				w.tracef("panic: %v", r)
-				if w.trace == nil {
-					panic(fmt.Sprintf("seed %d: %v", seed, r))
-				}
-				v = Violation{fmt.Sprintf("panic: %v", r)}
+			if !ok { // a bug of the product, or of the simulator
+				v = Violation{fmt.Sprintf("panic: %v\n%s", r, debug.Stack())}
+				w.tracef("%s", v.Text)
 			}
 			res.Err = v
 		}
