@@ -85,10 +85,10 @@ func TestTemplates(t *testing.T) {
 		ld := time.Date(2024, 12, 30, 0, 0, 0, 0, time.UTC)
 		o.LogicalDate = &ld
 	})
-	r.ends(failed, `dates=success ids=success given=success values=success conns=success secret=success leak=failed seen=success macro=success missing_var=failed missing_conn=failed`)
+	r.ends(failed, `dates=success ids=success given=success values=success conns=success secret=success leak=failed seen=success macro=success macro_fails=failed missing_var=failed missing_conn=failed`)
 	r.has("dates", `"2024-12-30 20241230T000000 2025-01-02 30/12"`).has("ids", `"templates ids odd~id:+1.x 1 manual acceptance"`)
 	r.has("given", `"conf wins conf wins two"`).has("values", `"of the store value of the environment dflt 2"`).has("conns", `"db.example eu True"`)
-	r.has("seen", `["value of the environment","fallback",[1,2],"ada","db.example",5433,"sales"]`).has("macro", `"5"`)
+	r.has("seen", `["value of the environment","fallback",[1,2],"ada","db.example",5433,"sales"]`).has("macro", `"5 [1, 2024-12-30]"`).logs("macro_fails", "ValueError", "no luck")
 	r.hides("store-secret-123", "stored-conn-secret", "env-conn-secret", "env-pass-4711", "extra-token-77")
 	r.logs("secret", "k=*** p=*** q=*** v=***").logs("leak", "x***").logs("seen", "the key is *** and the password ***")
 	if f := r.rendered("secret", "bash_command"); !strings.Contains(f, "***") {

@@ -34,7 +34,8 @@ type Options struct {
 	EnvironmentKwargs map[string]any
 	// UserMacros and UserFilters name the DAG's user_defined_macros and
 	// user_defined_filters. They are Python callables: a template that uses
-	// one fails with an error of class ClassNeedsPython.
+	// one fails with an error of class ClassNeedsPython, unless its context has
+	// a macro of that name.
 	UserMacros, UserFilters []string
 	// UserValues are the user_defined_macros that are plain data.
 	UserValues map[string]any
@@ -58,7 +59,7 @@ type Renderer struct {
 type pythonOnly struct{ kind, name string }
 
 func (p *pythonOnly) err() *jinja.Error {
-	return jinja.Errorf(ClassNeedsPython, "the %s %q is a Python callable; run this task with the Python runtime, or replace it by a built-in macro or filter", p.kind, p.name)
+	return jinja.Errorf(ClassNeedsPython, "the %s %q is a Python callable; it cannot be called here: replace it by a built-in macro or filter, or compute the value in a task and pull its XCom", p.kind, p.name)
 }
 
 // PyType is the class.
