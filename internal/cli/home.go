@@ -109,9 +109,21 @@ func mailFrom(cfg *config.Config) string {
 func (c *command) loader(cfg *config.Config, dagsFolder string) dagprocessor.Loader {
 	py := dagspec.NewInterpreter(dagsFolder, filepath.Join(dagsFolder, "plugins"), filepath.Join(dagsFolder, "include"))
 	c.closers = append(c.closers, func() { _ = py.Close() })
-	return yamlloader.New(yamlloader.Config{Version: version.String(), Source: dagspec.Dir{Env: c.environmentSecrets().Lookup, Vars: c.storedVariable}, Options: dagspec.Options{Python: py, Config: dagspec.Config{
+	return yamlloader.New(yamlloader.Config{Version: version.String(), Source: dagspec.Dir{Env: c.environmentSecrets().Lookup, Vars: c.storedVariable}, Options: dagspec.Options{Python: py, Config: dagDefaults(cfg)}})
+}
+
+// dagDefaults are the settings that DAGs and tasks take their defaults from.
+func dagDefaults(cfg *config.Config) dagspec.Config {
+	return dagspec.Config{
 		MaxActiveRuns: cfg.Core.MaxActiveRunsPerDag, MaxActiveTasks: cfg.Core.MaxActiveTasksPerDag, CatchupByDefault: cfg.Scheduler.CatchupByDefault,
-	}}})
+		MaxConsecutiveFailedDagRuns: cfg.Core.MaxConsecutiveFailedDagRunsPerDag, DefaultTimezone: cfg.Core.DefaultTimezone,
+		CreateCronDataIntervals: cfg.Scheduler.CreateCronDataIntervals, CreateDeltaDataIntervals: cfg.Scheduler.CreateDeltaDataIntervals,
+		TaskRetries: cfg.Core.DefaultTaskRetries, TaskRetryDelay: atOnceIfZero(cfg.Core.DefaultTaskRetryDelay),
+		TaskWeightRule: cfg.Core.DefaultTaskWeightRule, TaskExecutionTimeout: cfg.Core.DefaultTaskExecutionTimeout,
+		Owner: cfg.Operators.DefaultOwner, Queue: cfg.Operators.DefaultQueue, Deferrable: cfg.Operators.DefaultDeferrable,
+		SensorTimeout:  atOnceIfZero(cfg.Sensors.DefaultTimeout),
+		NoEmailOnRetry: !cfg.Email.DefaultEmailOnRetry, NoEmailOnFailure: !cfg.Email.DefaultEmailOnFailure,
+	}
 }
 
 // storedVariable reads an Airflow variable that a DAG file names, from the store

@@ -173,7 +173,11 @@ func (d *dagBuild) dagParams() {
 	case daStart != nil:
 		d.zone = daStart.zone
 	default:
-		d.zone = utcZone
+		z, err := d.defaultZone()
+		if err != nil {
+			d.fail(err, "")
+		}
+		d.zone = z
 	}
 }
 

@@ -47,6 +47,9 @@ func (d *dagBuild) dagMembers(m *members, id string) {
 	if n, ok := c.get("max_consecutive_failed_dag_runs").(int64); ok && !d.opt.Strict {
 		failed = n
 	}
+	if failed == 0 {
+		failed = int64(d.loader.cfg.MaxConsecutiveFailedDagRuns)
+	}
 	m.key("max_consecutive_failed_dag_runs").scalar(failed)
 	if t, ok := c.get("dagrun_timeout").(*timedelta); ok {
 		m.num("dagrun_timeout", t.total())

@@ -60,6 +60,7 @@ func (t *task) construct() {
 			t.kwargs.set(e)
 		}
 	}
+	t.configured(defs)
 	for _, level := range t.class.Required {
 		var missing []string
 		for _, n := range level {
@@ -261,6 +262,9 @@ func (t *task) date(key string) *datetime {
 	case nil:
 		return nil
 	case *datetime:
+		if z, err := t.d.defaultZone(); v.zone == nil && err == nil { // else the DAG's zone reports it
+			v = &datetime{date: v.date, timeOfDay: v.timeOfDay, zone: z, fold: v.fold}
+		}
 		return v
 	case *date:
 		if !t.d.opt.Strict {

@@ -96,25 +96,8 @@ type Options struct {
 	// Python inspects Python sources; nil leaves callables unchecked.
 	Python Python
 	Limits Limits
-	// Config are the installation's [core] and [scheduler] defaults.
+	// Config are the installation's defaults of DAGs and tasks.
 	Config Config
-}
-
-// Config are the configuration values that a DAG takes its defaults from. The
-// zero value is Airflow's.
-type Config struct {
-	MaxActiveRuns, MaxActiveTasks int
-	CatchupByDefault              bool
-}
-
-func (c Config) withDefaults() Config {
-	if c.MaxActiveRuns == 0 {
-		c.MaxActiveRuns = 16
-	}
-	if c.MaxActiveTasks == 0 {
-		c.MaxActiveTasks = 16
-	}
-	return c
 }
 
 // DAG is one DAG of a file.

@@ -35,11 +35,13 @@ func (t *task) mapOperator(expand *dict) {
 	for _, k := range t.kwargs.keys() {
 		authored[k] = true
 	}
-	for _, e := range t.defaults().entries {
+	defs := t.defaults()
+	for _, e := range defs.entries {
 		if n, ok := e.key.(string); ok && operatorspec.IsBaseParam(n) && n != "params" && t.kwargs.find(n) < 0 {
 			t.kwargs.set(e)
 		}
 	}
+	t.configured(defs)
 	t.mappedBase(own)
 	for _, e := range expand.entries {
 		n, ok := e.key.(string)
@@ -369,6 +371,7 @@ func (t *task) callDecorated(call *dict) {
 			t.kwargs.set(e)
 		}
 	}
+	t.configured(defs)
 	if err := t.bindCall(call, false); err != nil {
 		t.fail(err, "python_callable")
 		return
@@ -463,11 +466,13 @@ func (t *task) mapDecorated(expand, partial *dict) {
 	}
 	t.checkReturnValues(expand)
 	t.decoratedUnknown()
-	for _, e := range t.defaults().entries {
+	defs := t.defaults()
+	for _, e := range defs.entries {
 		if n, ok := e.key.(string); ok && operatorspec.IsBaseParam(n) && n != "params" && n != "do_xcom_push" && t.kwargs.find(n) < 0 {
 			t.kwargs.set(e)
 		}
 	}
+	t.configured(defs)
 	t.setID()
 	t.mappedBase(own)
 	t.partial = &dict{}

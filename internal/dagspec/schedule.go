@@ -53,8 +53,15 @@ func (d *dagBuild) timetableOf(v value) (*timetable, error) {
 		case "@continuous":
 			return &timetable{typ: ttContinous}, nil
 		}
+		if d.loader.cfg.CreateCronDataIntervals {
+			return &timetable{typ: ttCronData, crons: []string{expandCron(x)}, zone: d.zone.name}, nil
+		}
 		return &timetable{typ: ttCron, crons: []string{expandCron(x)}, zone: d.zone.name, interval: noInterval, runImmediately: false}, nil
 	case *timedelta, *relativedelta:
+		// Airflow 3.3 tests the option of cron texts here; the documented one counts too.
+		if c := d.loader.cfg; c.CreateCronDataIntervals || c.CreateDeltaDataIntervals && !d.opt.Strict {
+			return &timetable{typ: ttDeltaData, delta: v}, nil
+		}
 		return &timetable{typ: ttDelta, delta: v, interval: noInterval}, nil
 	case *object:
 		if x.isAsset() {

@@ -223,3 +223,20 @@ func TestValidateYAML(t *testing.T) {
 		t.Errorf("want ErrNotExist, got %v", err)
 	}
 }
+
+// TestConfigurationFingerprint: parses are kept only for the configuration they
+// were made with.
+func TestConfigurationFingerprint(t *testing.T) {
+	seen := map[string]dagspec.Config{}
+	for _, c := range []dagspec.Config{
+		{}, {MaxActiveRuns: 1}, {MaxConsecutiveFailedDagRuns: 1}, {DefaultTimezone: "Europe/Berlin"}, {CreateCronDataIntervals: true}, {CreateDeltaDataIntervals: true},
+		{TaskRetries: 1}, {TaskRetryDelay: time.Second}, {TaskWeightRule: "upstream"}, {TaskExecutionTimeout: time.Second}, {Owner: "me"}, {Queue: "q"},
+		{Deferrable: true}, {SensorTimeout: time.Second}, {NoEmailOnRetry: true}, {NoEmailOnFailure: true},
+	} {
+		f := yamlloader.New(yamlloader.Config{Options: dagspec.Options{Config: c}}).Fingerprint()
+		if other, dup := seen[f]; dup {
+			t.Errorf("%+v and %+v have the same fingerprint", c, other)
+		}
+		seen[f] = c
+	}
+}
