@@ -127,7 +127,7 @@ func (h laneHeap) Less(i, j int) bool {
 		return am < bm
 	}
 	if a.key.run != b.key.run { // no order in Airflow; here one that is always the same
-		return a.key.run.String() < b.key.run.String()
+		return lessKey(a.key.run, b.key.run)
 	}
 	return a.key.task < b.key.task
 }

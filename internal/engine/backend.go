@@ -39,7 +39,7 @@ type claimable struct {
 // offer remembers what the claims of these dispatches will need.
 func (e *Engine) offer(r *run, ds []worker.Dispatch) {
 	for _, d := range ds {
-		c := e.claimableOf(r.graph, r.state, r.info, d)
+		c := e.claimableOf(r.graph, r.state, e.infoOf(r), d)
 		if c == nil {
 			continue
 		}

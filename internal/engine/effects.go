@@ -116,6 +116,13 @@ func dispatchOf(r *run, pos int) worker.Dispatch {
 	return d
 }
 
+// infoOf returns what is known of the run's INFO item.
+func (e *Engine) infoOf(r *run) airflow.DagRun {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return r.info
+}
+
 // setInfo replaces what is known of the run's INFO item.
 func (e *Engine) setInfo(r *run, info airflow.DagRun) {
 	e.mu.Lock()
@@ -127,7 +134,7 @@ func (e *Engine) setInfo(r *run, info airflow.DagRun) {
 // changed. INFO leaves the list of unfinished runs here, last of all.
 func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 	h := r.state.Header
-	if infoMatches(r.info, h) {
+	if infoMatches(e.infoOf(r), h) {
 		return
 	}
 	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
@@ -157,7 +164,7 @@ func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 // is committed that changes what INFO says of it: if the process dies between the
 // two writes, the run is found there and INFO is made to agree with META.
 func (e *Engine) reopen(ctx context.Context, r *run) error {
-	if !r.info.State.Finished() || infoMatches(r.info, r.state.Header) {
+	if info := e.infoOf(r); !info.State.Finished() || infoMatches(info, r.state.Header) {
 		return nil
 	}
 	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
@@ -194,7 +201,7 @@ func timePtr(t time.Time) *time.Time {
 // finished does what follows from the end of a run.
 func (e *Engine) finished(ctx context.Context, r *run, o *outcome) {
 	h := r.state.Header
-	if r.info.State != h.State {
+	if e.infoOf(r).State != h.State {
 		return // INFO could not be written: the run stays listed and Sweep comes back
 	}
 	e.admission.drop(r.key)
@@ -210,7 +217,7 @@ func (e *Engine) finished(ctx context.Context, r *run, o *outcome) {
 		e.pauseAfterFailures(ctx, r)
 	}
 	// A backfill may have taken over a run whose state knows nothing of it.
-	if id := r.info.BackfillID; id != 0 {
+	if id := e.infoOf(r).BackfillID; id != 0 {
 		e.completeBackfill(ctx, id)
 	}
 	e.dagMoved(r.key.DagID)
@@ -261,7 +268,7 @@ func (e *Engine) wakeFollowers(r *run, o *outcome) {
 		return
 	}
 	for _, other := range e.activeRuns(r.key.DagID) {
-		if ld := other.info.LogicalDate; other != r && ld != nil && ld.After(*r.state.Header.LogicalDate) {
+		if ld := e.infoOf(other).LogicalDate; other != r && ld != nil && ld.After(*r.state.Header.LogicalDate) {
 			e.poke(other)
 		}
 	}

@@ -192,7 +192,7 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 	if r.failures > 0 {
 		outs = nil // its mail waits already: it would only grow
 	}
-	info := r.info
+	info := e.infoOf(r)
 	mismatch := r.state != nil && !infoMatches(info, r.state.Header)
 	r.mu.Unlock()
 

@@ -235,7 +235,7 @@ func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, m airflow.DagMo
 		},
 	}
 	for _, r := range e.activeRuns(dag.DagID) {
-		if r.info.RunType != airflow.RunTypeBackfill {
+		if e.infoOf(r).RunType != airflow.RunTypeBackfill {
 			s.ActiveRuns++
 		}
 	}
@@ -370,8 +370,8 @@ func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
 	}
 	// A run whose run_after lies ahead starts when its time comes.
 	for _, q := range of {
-		if q.info.RunAfter.After(now) {
-			e.setWake(q, q.info.RunAfter)
+		if at := e.infoOf(q).RunAfter; at.After(now) {
+			e.setWake(q, at)
 		}
 	}
 	return nil

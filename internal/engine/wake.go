@@ -288,6 +288,14 @@ func (e *Engine) notifyWatchers(dag airflow.DagID) {
 	}
 }
 
+// lessKey orders runs; it makes no text of them, as it is called often.
+func lessKey(a, b store.RunKey) bool {
+	if a.DagID != b.DagID {
+		return a.DagID < b.DagID
+	}
+	return a.RunID < b.RunID
+}
+
 func sortRuns(rs []*run) {
-	sort.Slice(rs, func(i, j int) bool { return rs[i].key.String() < rs[j].key.String() })
+	sort.Slice(rs, func(i, j int) bool { return lessKey(rs[i].key, rs[j].key) })
 }
