@@ -24,6 +24,9 @@ const (
 	// EnvInstallation holds the installation that started the child, so that
 	// two servers on one machine leave each other's children alone.
 	EnvInstallation = "GUST_INSTALLATION"
+	// envChild is a number of its own for each child of this package, by which
+	// its descendants are found when they have left its process group.
+	envChild = "GUST_CHILD"
 )
 
 // MaxLine is the longest line passed to Output in one piece; longer ones are cut.
@@ -40,6 +43,9 @@ type Spec struct {
 	// DeathSignal is what the child gets when this process ends, where the
 	// system can do that; 0 is SIGKILL.
 	DeathSignal syscall.Signal
+	// GroupOnly limits End to the child's process group. Otherwise descendants
+	// that left it are killed as well, where the system can find them.
+	GroupOnly bool
 	// ExtraFiles become fd 3, 4, …
 	ExtraFiles []*os.File
 	// Stdout and Stderr receive each line without its end. They are called from
@@ -50,6 +56,7 @@ type Spec struct {
 
 // Process is a running child.
 type Process struct {
+	mark    string // its entry in the environment of its descendants, "" for none
 	cmd     *exec.Cmd
 	outputs sync.WaitGroup
 	pipes   []*os.File
@@ -64,6 +71,13 @@ type Process struct {
 func Start(s Spec) (*Process, error) {
 	p := &Process{done: make(chan struct{}), ooms: oomKills()}
 	cmd := exec.Command(s.Path, s.Args...)
+	if s.Env == nil {
+		s.Env = os.Environ()
+	}
+	if !s.GroupOnly {
+		p.mark = fmt.Sprintf("%s=%d.%d.%d", envChild, os.Getpid(), time.Now().UnixNano(), children.Add(1))
+		s.Env = append(s.Env[:len(s.Env):len(s.Env)], p.mark)
+	}
 	cmd.Env, cmd.Dir, cmd.ExtraFiles = s.Env, s.Dir, s.ExtraFiles
 	if s.Stdin != nil {
 		cmd.Stdin = s.Stdin
@@ -159,21 +173,18 @@ func (p *Process) End(grace time.Duration) Exit {
 	return p.Wait()
 }
 
-// endEscaped kills what left the group (setsid, daemon) and still carries the
-// markers of this child's dispatch.
+// children numbers the children of this process.
+var children atomic.Int64
+
+// endEscaped kills what left the group (setsid, daemon), by the mark that this
+// child gave to its descendants. Where the system has no way to look they stay
+// until the start of the next server.
 func (p *Process) endEscaped() {
-	dispatch, installation := marks(p.cmd.Env)
-	if dispatch == "" {
+	if p.mark == "" {
 		return
 	}
-	found, err := FindOrphans(installation)
-	if err != nil {
-		return // no way to look: the next server's start finds them
-	}
-	for _, o := range found {
-		if o.Dispatch == dispatch && o.PGID != p.PID() {
-			_ = KillOrphan(o, 0) // best effort, as above
-		}
+	for _, pid := range marked(p.mark) {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // best effort: it may have ended
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,4 +139,24 @@ func stat(pid int) (pgid int, started string, err error) {
 	}
 	pgid, err = strconv.Atoi(f[2])
 	return pgid, f[19], err
+}
+
+// marked returns the processes whose environment, as they were started, has the entry.
+func marked(entry string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err == nil && slices.Contains(strings.Split(string(env), "\x00"), entry) {
+			out = append(out, pid)
+		}
+	}
+	return out
 }
