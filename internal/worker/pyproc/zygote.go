@@ -101,7 +101,7 @@ func (h *Host) startZygote(key zygoteKey, dir string) (*zygote, error) {
 	env := append(proc.CleanEnviron(os.Environ()), proc.EnvInstallation+"="+h.installation, proc.EnvDispatch+"=zygote", "PYTHONUNBUFFERED=1")
 	z.p, err = proc.Start(proc.Spec{
 		GroupOnly: true,
-		Path: key.python, Args: []string{filepath.Join(dir, python.Boot), "zygote", "3"}, Env: env, Dir: "/",
+		Path:      key.python, Args: []string{filepath.Join(dir, python.Boot), "zygote", "3"}, Env: env, Dir: "/",
 		ExtraFiles: []*os.File{peer}, Stdout: z.stderr.line, DeathSignal: syscall.SIGTERM,
 	})
 	if err != nil {
