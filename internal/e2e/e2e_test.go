@@ -6,6 +6,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,6 +61,11 @@ func hook(name string) []string {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	flag.Parse()
+	if n := flag.Lookup("test.count").Value.String(); n != "1" {
+		fmt.Printf("-count=%s: the tests share one server and expect it fresh; run them with -count=1, several times\n", n)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "gust-e2e-")
 	check(err)
 	defer os.RemoveAll(dir)
