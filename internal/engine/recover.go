@@ -86,6 +86,10 @@ func (e *Engine) discover(ctx context.Context, o RecoverOptions, strict bool) er
 	if err != nil {
 		return fmt.Errorf("unfinished runs: %w", err)
 	}
+	// All first: which queued run of a DAG starts is decided among those known.
+	for _, info := range active {
+		e.lookup(info)
+	}
 	for _, info := range active {
 		r := e.lookup(info)
 		e.dagMoved(info.DagID)
