@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -241,6 +242,13 @@ type SMTPConfig struct {
 	StartTLS       bool // required if true; used whenever offered
 	SSL            bool
 	Timeout        time.Duration // default 30 s
+	// ConnID is the connection that is used instead where it exists ([email] email_conn_id).
+	ConnID string
+	// NoVerify accepts any certificate ([email] ssl_context = none).
+	NoVerify bool
+	// Tries is how often the server is dialled ([smtp] smtp_retry_limit). Default 1:
+	// only what was surely not sent is tried again.
+	Tries int
 }
 
 // email sends a message: to, cc, bcc, subject, html_content; smtp_conn_id names
@@ -248,18 +256,19 @@ type SMTPConfig struct {
 func (r *Runner) email(ctx context.Context, e taskrunner.CallbackEvent, a *taskrunner.Args, key string) error {
 	cfg := r.o.SMTP
 	id := a.String("smtp_conn_id", a.String("conn_id", ""))
-	if id == "" && cfg.Host == "" {
-		id = "smtp_default"
+	named := id != ""
+	if !named {
+		id = or(cfg.ConnID, "smtp_default")
 	}
-	if id != "" {
-		c, err := r.o.Reader.GetConnection(ctx, id)
-		if err != nil {
-			return fmt.Errorf("connection %q: %w", id, err)
-		}
+	switch c, err := r.o.Reader.GetConnection(ctx, id); {
+	case err == nil:
 		r.secret(c.Password)
 		if cfg, err = smtpConfig(c); err != nil {
 			return fmt.Errorf("connection %q: %w", id, err)
 		}
+		cfg.From, cfg.NoVerify, cfg.Tries = or(cfg.From, r.o.SMTP.From), r.o.SMTP.NoVerify, r.o.SMTP.Tries
+	case named || cfg.Host == "" || !errors.Is(err, airflow.ErrNotFound):
+		return fmt.Errorf("connection %q: %w", id, err)
 	}
 	from := a.String("from_email", cfg.From)
 	to, cc, bcc := addresses(a.Strings("to")), addresses(a.Strings("cc")), addresses(a.Strings("bcc"))
@@ -280,6 +289,13 @@ func (r *Runner) email(ctx context.Context, e taskrunner.CallbackEvent, a *taskr
 	}
 	msg := message(from, to, cc, subject, html, text, key, r.o.Clock())
 	return sendMail(ctx, cfg, from, append(append(append([]string{}, to...), cc...), bcc...), msg)
+}
+
+func or(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
 }
 
 func addresses(list []string) []string {
@@ -353,12 +369,18 @@ func sendMail(ctx context.Context, cfg SMTPConfig, from string, to []string, msg
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	addr := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
+	security := &tls.Config{ServerName: cfg.Host, InsecureSkipVerify: cfg.NoVerify} // as configured: [email] ssl_context
 	var conn net.Conn
 	var err error
-	if cfg.SSL {
-		conn, err = (&tls.Dialer{Config: &tls.Config{ServerName: cfg.Host}}).DialContext(ctx, "tcp", addr)
-	} else {
-		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	for try := 1; ; try++ {
+		if cfg.SSL {
+			conn, err = (&tls.Dialer{Config: security}).DialContext(ctx, "tcp", addr)
+		} else {
+			conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+		if err == nil || try >= cfg.Tries || ctx.Err() != nil {
+			break
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("mail server %s: %w", addr, err)
@@ -375,7 +397,7 @@ func sendMail(ctx context.Context, cfg SMTPConfig, from string, to []string, msg
 	}
 	defer c.Close()
 	if ok, _ := c.Extension("STARTTLS"); ok && !cfg.SSL {
-		if err := c.StartTLS(&tls.Config{ServerName: cfg.Host}); err != nil {
+		if err := c.StartTLS(security); err != nil {
 			return err
 		}
 	} else if cfg.StartTLS && !cfg.SSL {

@@ -41,11 +41,14 @@ type Options struct {
 	SMTP SMTPConfig
 	// Masker masks secrets in messages; nil masks nothing.
 	Masker taskrunner.Masker
-	// OpenLog opens the log of callbacks run by the control plane. Default: discarded.
-	OpenLog func(tc *worker.TaskContext, name string) (taskrunner.LogSink, error)
+	// OpenLog opens the log of callbacks run by the control plane; mapIndex is that of
+	// the task instance, airflow.Unmapped for a DAG's callbacks. Default: discarded.
+	OpenLog func(tc *worker.TaskContext, mapIndex int, name string) (taskrunner.LogSink, error)
 	// BundleDir returns the folder of a run's files for callbacks run by the control plane.
 	BundleDir func(ctx context.Context, run airflow.DagRun) (string, error)
-	Clock     func() time.Time
+	// IgnoreConfInParams is [core] dag_run_conf_overrides_params set to False.
+	IgnoreConfInParams bool
+	Clock              func() time.Time
 }
 
 // Runner runs callbacks. It implements taskrunner.Callbacks and the engine's

@@ -51,6 +51,8 @@ type fixture struct {
 	b    *workertest.Backend
 	log  *workertest.Log
 	r    *callback.Runner
+	// indexes are the map indexes that logs were opened for.
+	indexes []int
 }
 
 func setup(t *testing.T, change func(*callback.Options)) *fixture {
@@ -63,7 +65,10 @@ func setup(t *testing.T, change func(*callback.Options)) *fixture {
 	t.Cleanup(f.host.Close)
 	o := callback.Options{
 		Reader: f.b, Python: f.host, Environ: []string{"PATH=" + os.Getenv("PATH")},
-		OpenLog:   func(*worker.TaskContext, string) (taskrunner.LogSink, error) { return noClose{f.log}, nil },
+		OpenLog: func(_ *worker.TaskContext, mapIndex int, _ string) (taskrunner.LogSink, error) {
+			f.indexes = append(f.indexes, mapIndex)
+			return noClose{f.log}, nil
+		},
 		BundleDir: func(context.Context, airflow.DagRun) (string, error) { return f.dir, nil },
 	}
 	if change != nil {
@@ -124,9 +129,12 @@ func TestByTheControlPlane(t *testing.T) {
 		t.Errorf("a DAG without on_success_callback: %v", err)
 	}
 	lost := dagWith(t, "on_retry_callback", tag("callable", `"cb.on_fail"`))
-	ti := airflow.TaskInstance{TaskInstanceKey: airflow.TaskInstanceKey{DagID: "d", RunID: "r", TaskID: "t", MapIndex: -1}, TryNumber: 2}
+	ti := airflow.TaskInstance{TaskInstanceKey: airflow.TaskInstanceKey{DagID: "d", RunID: "r", TaskID: "t", MapIndex: 3}, TryNumber: 2}
 	if err := f.r.RunTaskCallback(context.Background(), lost, run, ti, true, "heartbeat timeout", "k3"); err != nil || !strings.Contains(f.log.Text(), "CB t up_for_retry AirflowException heartbeat timeout") {
 		t.Errorf("%v\n%s", err, f.log.Text())
+	}
+	if n := len(f.indexes); n < 2 || f.indexes[0] != airflow.Unmapped || f.indexes[n-1] != 3 {
+		t.Errorf("logs were opened for the map indexes %v", f.indexes)
 	}
 	deadline := workertest.DAG(t, `{"deadline":[{"interval":5,"callback":{"__classname__":"airflow.sdk.definitions.callback.AsyncCallback","__version__":0,"__data__":{"path":"cb.on_ok","kwargs":{"channel":"late"}}}}]}`, "", workertest.Task{ID: "t", Class: "x.Y"})
 	if err := f.r.RunDeadline(context.Background(), deadline, run, 0, time.Now(), "k4"); err != nil || !strings.Contains(f.log.Text(), "CB late 1") {
@@ -246,6 +254,27 @@ func TestEmail(t *testing.T) {
 	}
 	if strings.Contains(got, "\nBcc:") {
 		t.Errorf("a subject can add headers:\n%s", got)
+	}
+	// Without any connection, the server of the configuration is used; with it, the
+	// sender of the configuration counts where the connection names none.
+	for _, conns := range []map[string]airflow.Connection{{}, {"mail": {Host: host, Login: "me", Password: "pw", Extra: `{"disable_tls":true,"disable_ssl":true}`}}} {
+		addr, talk := smtpServer(t)
+		_, port, _ := strings.Cut(addr, ":")
+		smtp := callback.SMTPConfig{Host: host, From: "config@example.org", ConnID: "mail", Tries: 2}
+		if c, ok := conns["mail"]; ok {
+			fmt.Sscan(port, &c.Port)
+			conns["mail"], smtp.Host = c, "mail.invalid"
+		}
+		fmt.Sscan(port, &smtp.Port)
+		f := setup(t, func(o *callback.Options) { o.SMTP = smtp })
+		f.b.Connections = conns
+		dag := dagWith(t, "x", `{"type":"email","to":"a@example.org"}`)
+		if err := f.r.RunDagCallback(context.Background(), dag, workertest.Context(dag, "t").Run, false, "x", "key"); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-talk; !strings.Contains(got, "MAIL FROM:<config@example.org>") {
+			t.Errorf("with connections %v: %s", conns, got)
+		}
 	}
 	f.b.Connections["smtp_default"] = airflow.Connection{Host: host, Port: 1, Extra: `{"disable_ssl":true}`}
 	if err := f.r.RunDagCallback(context.Background(), dag, workertest.Context(dag, "t").Run, false, "x", "key/2"); err == nil {

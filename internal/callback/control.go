@@ -111,7 +111,8 @@ func (r *Runner) control(ctx context.Context, tc *worker.TaskContext, e taskrunn
 			return fmt.Errorf("files of run %s: %w", tc.Run.RunID, err)
 		}
 	}
-	log, closeLog, err := r.log(tc, e.Name)
+	tc.IgnoreConfInParams = r.o.IgnoreConfInParams
+	log, closeLog, err := r.log(tc, e.MapIndex, e.Name)
 	if err != nil {
 		return err
 	}
@@ -144,10 +145,10 @@ func (r *Runner) control(ctx context.Context, tc *worker.TaskContext, e taskrunn
 	return nil
 }
 
-func (r *Runner) log(tc *worker.TaskContext, name string) (*taskrunner.Logger, func() error, error) {
+func (r *Runner) log(tc *worker.TaskContext, mapIndex int, name string) (*taskrunner.Logger, func() error, error) {
 	var sink taskrunner.LogSink = discard{}
 	if r.o.OpenLog != nil {
-		s, err := r.o.OpenLog(tc, name)
+		s, err := r.o.OpenLog(tc, mapIndex, name)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -71,6 +71,11 @@ func (c *command) backfillCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("run-on-latest-version") {
+				if q.RunOnLatestVersion, err = c.onLatest(ctx, a, m); err != nil {
+					return fmt.Errorf("DAG %q: %w", dag, err)
+				}
+			}
 			b, runs, err := a.Engine.CreateBackfill(ctx, q)
 			if err != nil {
 				return err

@@ -73,8 +73,10 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		SMTP: callback.SMTPConfig{
 			Host: cfg.SMTP.Host, Port: cfg.SMTP.Port, User: cfg.SMTP.User, Password: cfg.SMTP.Password, From: mailFrom(cfg),
 			StartTLS: cfg.SMTP.StartTLS, SSL: cfg.SMTP.SSL, Timeout: cfg.SMTP.Timeout,
+			ConnID: cfg.Email.EmailConnID, NoVerify: cfg.Email.SSLContext == "none", Tries: cfg.SMTP.RetryLimit,
 		},
 		Loader:    c.loader(cfg, dagsFolder),
+		NoRecords: !cfg.Gust.RecordDecisions, IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
 		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
 }

@@ -66,12 +66,10 @@ func one[T any](c *command, v T, cols []col[T]) error {
 }
 
 func writeJSON(w io.Writer, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", b)
-	return err
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // no web page: & stays &
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 // writeYAML prints the JSON form as YAML, so that names and shapes are the same.

@@ -26,22 +26,20 @@ type row []pair
 // MarshalJSON keeps the order of the fields.
 func (r row) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
 	b.WriteByte('{')
 	for i, p := range r {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		k, err := json.Marshal(p.key)
-		if err != nil {
+		if err := enc.Encode(p.key); err != nil {
 			return nil, err
 		}
-		v, err := json.Marshal(p.value)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(k)
 		b.WriteByte(':')
-		b.Write(v)
+		if err := enc.Encode(p.value); err != nil {
+			return nil, err
+		}
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil

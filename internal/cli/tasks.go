@@ -269,7 +269,7 @@ func (c *command) tasksFailedDeps() *cobra.Command {
 type clearFlags struct {
 	regex, start, end, runID                                              string
 	downstream, upstream, onlyFailed, onlyRunning, yes, dagRegex, dryOnly bool
-	latest                                                                bool
+	latest, latestSet                                                     bool
 }
 
 func (c *command) tasksClear() *cobra.Command {
@@ -279,7 +279,10 @@ func (c *command) tasksClear() *cobra.Command {
 		Long: "Clears the task instances of the runs between two logical dates, of all runs if none is given. Shows what will be cleared and asks.",
 		Example: `  gust tasks clear my_dag -t '^load' -d -s 2026-01-01 -e 2026-01-31
   gust tasks clear my_dag --run-id my_run --only-failed -y`,
-		RunE: func(cmd *cobra.Command, args []string) error { return c.clear(cmd.Context(), args[0], f) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.latestSet = cmd.Flags().Changed("run-on-latest-version")
+			return c.clear(cmd.Context(), args[0], f)
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.regex, "task-regex", "t", "", "only tasks whose id matches the regular expression")
@@ -299,8 +302,26 @@ func (c *command) tasksClear() *cobra.Command {
 
 // clearing is what is to be cleared of one run.
 type clearing struct {
-	key store.RunKey
-	sel scheduler.ClearOptions
+	key    store.RunKey
+	sel    scheduler.ClearOptions
+	latest bool // on the newest version of the DAG
+}
+
+// onLatest says whether runs of a DAG run again on its newest version where the
+// command line does not: the DAG's rerun_with_latest_version, else [core]'s.
+func (c *command) onLatest(ctx context.Context, a *localapp.App, m airflow.DagModel) (bool, error) {
+	g, err := a.Engine.Graph(ctx, m.LatestHash)
+	if err != nil {
+		return false, err
+	}
+	if g.DAG.RerunWithLatestVersion != nil {
+		return *g.DAG.RerunWithLatestVersion, nil
+	}
+	cfg, err := c.config()
+	if err != nil {
+		return false, err
+	}
+	return cfg.Core.RerunWithLatestVersion, nil
 }
 
 func (c *command) clear(ctx context.Context, dagArg string, f clearFlags) error {
@@ -345,6 +366,12 @@ func (c *command) clear(ctx context.Context, dagArg string, f clearFlags) error 
 	var todo []clearing
 	var rs []row
 	for _, m := range models {
+		latest := f.latest
+		if !f.latestSet {
+			if latest, err = c.onLatest(ctx, a, m); err != nil {
+				return fmt.Errorf("DAG %q: %w", m.DagID, err)
+			}
+		}
 		var runs []airflow.DagRun
 		if f.runID != "" {
 			r, err := c.findRun(ctx, a, string(m.DagID), f.runID)
@@ -365,7 +392,7 @@ func (c *command) clear(ctx context.Context, dagArg string, f clearFlags) error 
 			return err
 		}
 		for _, r := range runs {
-			x := clearing{key: store.RunKey{DagID: r.DagID, RunID: r.RunID}}
+			x := clearing{key: store.RunKey{DagID: r.DagID, RunID: r.RunID}, latest: latest}
 			x.sel = scheduler.ClearOptions{OnlyFailed: f.onlyFailed, OnlyRunning: f.onlyRunning, ResetDagRun: true}
 			x.sel.Upstream, x.sel.Downstream = f.upstream, f.downstream
 			g, err := a.Engine.Graph(ctx, r.DagHash)
@@ -419,7 +446,7 @@ func (c *command) clear(ctx context.Context, dagArg string, f clearFlags) error 
 	}
 	n := localapp.Notice{}
 	for _, x := range todo {
-		if _, err := a.Engine.Clear(ctx, x.key, engine.ClearRequest{ClearOptions: x.sel, LatestVersion: f.latest, User: c.env.User}); err != nil {
+		if _, err := a.Engine.Clear(ctx, x.key, engine.ClearRequest{ClearOptions: x.sel, LatestVersion: x.latest, User: c.env.User}); err != nil {
 			return fmt.Errorf("run %s: %w", x.key, err)
 		}
 		n.Runs = append(n.Runs, x.key)

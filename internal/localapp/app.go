@@ -68,6 +68,10 @@ type Options struct {
 	MaxFailedHeartbeats int
 	// AllowedClasses are [core] allowed_deserialization_classes.
 	AllowedClasses []string
+	// IgnoreConfInParams is [core] dag_run_conf_overrides_params set to False.
+	IgnoreConfInParams bool
+	// NoRecords keeps no steps for gust replay ([gust] record_decisions = False).
+	NoRecords bool
 	// Records receives every step beside the file for gust replay; may be nil.
 	Records func(engine.Record)
 	// SMTP is how e-mail is sent by callbacks that name no connection.
@@ -152,8 +156,12 @@ func (a *App) wire(passive bool) error {
 		return err
 	}
 	a.steps = newRecorder(a.Home.path("records"), a.log)
+	records := a.record
+	if a.Options.NoRecords && a.Options.Records == nil {
+		records = nil // the engine need not even make them
+	}
 	a.Engine = engine.New(engine.Options{
-		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: a.record, Passive: passive, Callbacks: lateCallbacks{a},
+		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: records, Passive: passive, Callbacks: lateCallbacks{a},
 	})
 	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, nil)
 	return nil
@@ -197,7 +205,9 @@ func (a *App) TaskLogPath(k airflow.TaskInstanceKey, try int) string { return a.
 
 // record keeps a step for gust replay.
 func (a *App) record(rec engine.Record) {
-	a.steps.put(rec)
+	if !a.Options.NoRecords {
+		a.steps.put(rec)
+	}
 	if a.Options.Records != nil {
 		a.Options.Records(rec)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/worker"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
 func TestRecordsAreKeptReadAndRemoved(t *testing.T) {
@@ -75,5 +77,27 @@ func TestRecordsAreKeptReadAndRemoved(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
 		t.Errorf("the empty folder is left: %v", err)
+	}
+}
+
+// TestCallbackLogOfMappedTask: a callback's lines belong to the try of its own instance.
+func TestCallbackLogOfMappedTask(t *testing.T) {
+	a, err := Open(t.Context(), Options{Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	tc := &worker.TaskContext{Run: airflow.DagRun{DagID: "d", RunID: "r"}, Task: &airflow.Task{TaskID: "m"}, TryNumber: 2}
+	for _, i := range []int{airflow.Unmapped, 3} {
+		w, err := a.openCallbackLog(tc, i, "on_failure_callback")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.WriteRecord(taskrunner.Record{Event: "x"}), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(a.TaskLogPath(airflow.TaskInstanceKey{DagID: "d", RunID: "r", TaskID: "m", MapIndex: i}, 2)); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -170,6 +170,7 @@ func (a *App) startWorker() {
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
 		MaxFailedHeartbeats: a.Options.MaxFailedHeartbeats, AllowedClasses: a.Options.AllowedClasses,
+		IgnoreConfInParams: a.Options.IgnoreConfInParams,
 		OpenLog: func(d worker.Dispatch, tc *worker.TaskContext) (taskrunner.LogSink, error) {
 			w, err := a.Logs.Create(d.Key, tc.TryNumber)
 			if err != nil {
@@ -180,7 +181,7 @@ func (a *App) startWorker() {
 	}
 	a.Callbacks = callback.New(callback.Options{
 		Reader: a.masked(a.Backend), Python: a.Python, Installation: a.Home.Installation(), SMTP: a.Options.SMTP, Masker: a.Options.Masker,
-		OpenLog: a.openCallbackLog,
+		OpenLog: a.openCallbackLog, IgnoreConfInParams: a.Options.IgnoreConfInParams,
 		BundleDir: func(ctx context.Context, run airflow.DagRun) (string, error) {
 			if run.BundleHash == "" {
 				return "", nil
@@ -237,9 +238,9 @@ func (l lateCallbacks) RunDeadline(ctx context.Context, dag *airflow.DAG, run ai
 
 // openCallbackLog opens the log of a callback that the control plane runs: a
 // task's goes to the log of its try, a DAG's to a file of its run.
-func (a *App) openCallbackLog(tc *worker.TaskContext, name string) (taskrunner.LogSink, error) {
+func (a *App) openCallbackLog(tc *worker.TaskContext, mapIndex int, name string) (taskrunner.LogSink, error) {
 	if tc.Task != nil {
-		w, err := a.Logs.Create(airflow.TaskInstanceKey{DagID: tc.Run.DagID, RunID: tc.Run.RunID, TaskID: tc.Task.TaskID, MapIndex: airflow.Unmapped}, max(1, tc.TryNumber))
+		w, err := a.Logs.Create(airflow.TaskInstanceKey{DagID: tc.Run.DagID, RunID: tc.Run.RunID, TaskID: tc.Task.TaskID, MapIndex: mapIndex}, max(1, tc.TryNumber))
 		if err != nil {
 			return nil, err
 		}

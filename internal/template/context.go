@@ -103,6 +103,8 @@ type Input struct {
 	// a JSON object, in order. Keys of the run's conf replace those of the
 	// same name.
 	Params json.RawMessage
+	// IgnoreConfInParams keeps the conf of the run from overriding them.
+	IgnoreConfInParams bool
 	// Inlets and Outlets as plain data.
 	Inlets, Outlets     []any
 	TaskRescheduleCount int
@@ -186,7 +188,7 @@ func NewContext(in Input) (*Context, error) {
 		}
 		params = jinja.NewDict()
 	}
-	if d, ok := conf.(*jinja.Dict); ok {
+	if d, ok := conf.(*jinja.Dict); ok && !in.IgnoreConfInParams {
 		d.Each(func(k, v jinja.Value) bool {
 			if _, has := params.Get(k); has {
 				params.Set(k, v)

@@ -224,6 +224,9 @@ type TaskContext struct {
 	// InactiveAssets are inlets and outlets that no DAG declares any more; the
 	// task then fails before it starts.
 	InactiveAssets []airflow.AssetRef
+	// IgnoreConfInParams keeps the run's conf out of params ([core]
+	// dag_run_conf_overrides_params = False). It is set where the task runs.
+	IgnoreConfInParams bool
 	// BundleDir holds the files of the run's bundle snapshot; "" if there are none.
 	BundleDir string
 	// LogURL is shown to users as ti.log_url.

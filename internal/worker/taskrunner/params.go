@@ -13,6 +13,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/serde"
 )
 
@@ -69,6 +70,15 @@ func mergeParams(dag *airflow.DAG, task *airflow.Task, conf json.RawMessage) (*j
 		return nil, &airflow.InvalidError{Problems: problems}
 	}
 	return out, nil
+}
+
+// contextParams are the params in a task's or run's context.
+func contextParams(tc *worker.TaskContext) (*jinja.Dict, error) {
+	conf := tc.Run.Conf
+	if tc.IgnoreConfInParams {
+		conf = nil
+	}
+	return mergeParams(tc.DAG, tc.Task, conf)
 }
 
 // checkSchema validates a value against a JSON Schema (draft 2020-12, formats asserted).

@@ -125,7 +125,7 @@ func PythonContext(tc *worker.TaskContext, mapIndex int, x ContextExtra) (json.R
 		}
 		c.Exception = &pyError{class, x.Exception.Error()}
 	}
-	params, err := mergeParams(tc.DAG, tc.Task, tc.Run.Conf)
+	params, err := contextParams(tc)
 	if err != nil && x.Exception == nil && x.Reason == "" {
 		return nil, err
 	}

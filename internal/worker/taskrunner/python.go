@@ -10,6 +10,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/mask"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/serde"
@@ -280,28 +281,10 @@ func Lookup(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fun
 	return nil, &pyproc.RemoteError{Class: "NotImplementedError", Message: "this worker does not answer " + kind}
 }
 
-var sensitive = []string{"access_token", "api_key", "apikey", "authorization", "passphrase", "passwd", "password", "private_key", "proxy_password", "secret", "token", "keyfile_dict", "service_account"}
+// names knows the parts of names that are secret without any configuration.
+var names = mask.New(mask.Options{})
 
-// SensitiveName reports whether a variable's value is a secret by its name.
-func SensitiveName(name string) bool {
-	for _, s := range sensitive {
-		if containsFold(name, s) {
-			return true
-		}
-	}
-	return false
-}
-
-func containsFold(s, sub string) bool {
-	n := len(sub)
-	for i := 0; i+n <= len(s); i++ {
-		j := 0
-		for j < n && (s[i+j]|0x20) == (sub[j]|0x20) {
-			j++
-		}
-		if j == n {
-			return true
-		}
-	}
-	return false
-}
+// SensitiveName reports whether a variable's value is a secret by its name, by
+// Airflow's list. What an installation adds to the list is masked by the backend
+// that hands the value out.
+func SensitiveName(name string) bool { return names.Sensitive(name) }

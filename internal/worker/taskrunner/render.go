@@ -33,7 +33,7 @@ func (t *Task) prepare(ctx context.Context, op Operator) error {
 		return &PythonError{Class: "AirflowInactiveAssetInInletOrOutletException", Message: "these inlets or outlets are inactive: " + strings.Join(names, ", ")}
 	}
 	var err error
-	if t.params, err = mergeParams(t.DAG, t.Task, t.Run.Conf); err != nil {
+	if t.params, err = contextParams(t.TaskContext); err != nil {
 		return err
 	}
 	vals, err := t.resolveArgs(ctx)

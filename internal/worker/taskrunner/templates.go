@@ -68,7 +68,7 @@ func NewTemplates(ctx context.Context, in TemplateInput) (Templates, error) {
 	tc := in.Context
 	params := in.Params
 	if params == nil {
-		p, err := mergeParams(tc.DAG, tc.Task, tc.Run.Conf)
+		p, err := contextParams(tc)
 		if err != nil {
 			return nil, err
 		}
@@ -83,6 +83,7 @@ func NewTemplates(ctx context.Context, in TemplateInput) (Templates, error) {
 		Dag:                 template.Dag{DagID: string(tc.DAG.DagID), Attrs: dagAttrs(tc)},
 		DagRun:              runInput(run, tc.TriggeringAssetEvents),
 		Params:              p,
+		IgnoreConfInParams:  tc.IgnoreConfInParams,
 		TaskRescheduleCount: tc.RescheduleCount,
 		Extra:               in.Extra,
 		Sources:             template.Sources{Now: in.Now, Random: rand.Float64, UUID: uuid.NewString},

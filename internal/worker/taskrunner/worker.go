@@ -61,6 +61,8 @@ type Options struct {
 	RetryFor time.Duration
 	// AllowedClasses are [core] allowed_deserialization_classes.
 	AllowedClasses []string
+	// IgnoreConfInParams is [core] dag_run_conf_overrides_params set to False.
+	IgnoreConfInParams bool
 	// Clock is for tests. Default time.Now.
 	Clock func() time.Time
 }
@@ -252,6 +254,7 @@ func (w *Worker) claim(ctx context.Context, d worker.Dispatch) (tc *worker.TaskC
 	if tc.DAG == nil || tc.Task == nil {
 		return nil, fmt.Errorf("claim %s: the control plane sent no DAG or task", d)
 	}
+	tc.IgnoreConfInParams = tc.IgnoreConfInParams || w.o.IgnoreConfInParams
 	return tc, nil
 }
 
