@@ -77,7 +77,9 @@ const (
 	skVersion = "VERSION"
 	skTry     = "TRY"
 	skXCom    = "XCOM"
-	skPart    = "PART"
+	// skXComPart holds the further parts of a large XCom.
+	skXComPart = "XCOMPART"
+	skPart     = "PART"
 )
 
 func dagPK(id airflow.DagID) string { return joinKey(kindDAG, string(id)) }

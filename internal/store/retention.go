@@ -88,9 +88,14 @@ func (s *Store) DeleteXComs(ctx context.Context, k airflow.TaskInstanceKey, dryR
 		}
 	}
 	for _, it := range large {
-		// Only what was read: a new try may push under the same key.
-		if err := s.kv.Write(ctx, kv.Delete(it.Key, kv.Eq(attrBeat, it.Attrs[attrBeat]))); err != nil && !errors.Is(err, kv.ErrConditionFailed) {
-			return n, translate(err)
+		// Only what was read: a new try may push under the same key. Part 0 goes
+		// first, so that a value that is found is complete.
+		key := splitKey(it.SK)[1]
+		for part := 0; part < max(1, int(it.Int(attrChunks))); part++ {
+			del := kv.Delete(kv.Key{PK: it.PK, SK: xcomPartSK(key, part)}, kv.Eq(attrBeat, it.Attrs[attrBeat]))
+			if err := s.kv.Write(ctx, del); err != nil && !errors.Is(err, kv.ErrConditionFailed) {
+				return n, translate(err)
+			}
 		}
 	}
 	return n, nil

@@ -278,13 +278,45 @@ func (s *Store) DeleteTaskInstance(ctx context.Context, k airflow.TaskInstanceKe
 // InlineXComBytes bounds what travels inside the row; larger values become items.
 const InlineXComBytes = 600
 
-// PutXCom stores a value as an item of its own. try is the try that pushed it:
-// values of earlier tries are not seen by GetXCom.
+// PutXCom stores a value as an item of its own, in parts where it is large. try
+// is the try that pushed it: values of earlier tries are not seen by GetXCom.
 func (s *Store) PutXCom(ctx context.Context, k airflow.TaskInstanceKey, try int, key string, value json.RawMessage, now time.Time) error {
-	it := entity(kv.Key{PK: tiPK(k), SK: xcomSK(key)}, value, nil)
-	it.Attrs[attrTry] = kv.Int(int64(try))
-	it.Attrs[attrBeat] = kv.Int(now.UnixMilli())
-	return translate(s.kv.Write(ctx, kv.Put(it, kv.Cond{})))
+	parts := max(1, (len(value)+docPartBytes-1)/docPartBytes)
+	// Part 0 goes last: it tells how many there are, so that a value that is found is complete.
+	for i := parts - 1; i >= 0; i-- {
+		it := entity(kv.Key{PK: tiPK(k), SK: xcomPartSK(key, i)}, value[i*docPartBytes:min((i+1)*docPartBytes, len(value))], nil)
+		it.Attrs[attrTry] = kv.Int(int64(try))
+		it.Attrs[attrBeat] = kv.Int(now.UnixMilli())
+		if parts > 1 && i == 0 {
+			it.Attrs[attrChunks] = kv.Int(int64(parts))
+		}
+		if err := s.kv.Write(ctx, kv.Put(it, kv.Cond{})); err != nil {
+			return translate(err)
+		}
+	}
+	return nil
+}
+
+// xcomPartSK is the sort key of one part; part 0 is the value's own item.
+func xcomPartSK(key string, part int) string {
+	if part == 0 {
+		return xcomSK(key)
+	}
+	return joinKey(skXComPart, key, fmt.Sprintf("%06d", part))
+}
+
+// xcomValue completes a value from its parts.
+func (s *Store) xcomValue(ctx context.Context, it kv.Item) (json.RawMessage, error) {
+	v := append(json.RawMessage(nil), it.Bytes(attrDoc)...)
+	key := splitKey(it.SK)[1]
+	for i := 1; i < int(it.Int(attrChunks)); i++ {
+		p, err := s.kv.Get(ctx, kv.Key{PK: it.PK, SK: xcomPartSK(key, i)}, true)
+		if err != nil {
+			return nil, translate(err)
+		}
+		v = append(v, p.Bytes(attrDoc)...)
+	}
+	return v, nil
 }
 
 // GetXCom returns the value that the latest try of an instance pushed under key,
@@ -304,7 +336,7 @@ func (s *Store) GetXCom(ctx context.Context, k airflow.TaskInstanceKey, key stri
 	if int(it.Int(attrTry)) != a.TryNumber {
 		return airflow.XCom{}, fmt.Errorf("%w: XCom %q of %s was pushed by an earlier try", airflow.ErrNotFound, key, k)
 	}
-	return xcomOf(k, it), nil
+	return s.xcomOf(ctx, k, it)
 }
 
 func endOr(a Attempt) time.Time {
@@ -314,9 +346,9 @@ func endOr(a Attempt) time.Time {
 	return a.Heartbeat
 }
 
-func xcomOf(k airflow.TaskInstanceKey, it kv.Item) airflow.XCom {
-	key := splitKey(it.SK)[1]
-	return airflow.XCom{TaskInstanceKey: k, Key: key, Value: append(json.RawMessage(nil), it.Bytes(attrDoc)...), Timestamp: time.UnixMilli(it.Int(attrBeat)).UTC()}
+func (s *Store) xcomOf(ctx context.Context, k airflow.TaskInstanceKey, it kv.Item) (airflow.XCom, error) {
+	v, err := s.xcomValue(ctx, it)
+	return airflow.XCom{TaskInstanceKey: k, Key: splitKey(it.SK)[1], Value: v, Timestamp: time.UnixMilli(it.Int(attrBeat)).UTC()}, err
 }
 
 // ListXComs returns every XCom of an instance's latest try, by key.
@@ -338,7 +370,10 @@ func (s *Store) ListXComs(ctx context.Context, k airflow.TaskInstanceKey) ([]air
 	}
 	for _, it := range items {
 		if int(it.Int(attrTry)) == a.TryNumber {
-			x := xcomOf(k, it)
+			x, err := s.xcomOf(ctx, k, it)
+			if err != nil {
+				return nil, err
+			}
 			if _, inline := a.XComs[x.Key]; !inline {
 				out = append(out, x)
 			}
@@ -379,7 +414,9 @@ func (s *Store) GetXComs(ctx context.Context, keys []airflow.TaskInstanceKey, ke
 	}
 	for j, lk := range large {
 		if it, ok := items[lk]; ok && int(it.Int(attrTry)) == rows[keys[at[j]]].TryNumber {
-			out[at[j]] = append(json.RawMessage(nil), it.Bytes(attrDoc)...)
+			if out[at[j]], err = s.xcomValue(ctx, it); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil

@@ -298,6 +298,14 @@ func testXComs(t *testing.T, s *store.Store) {
 	if xs := must[[]airflow.XCom](t)(s.ListXComs(ctx, k)); len(xs) != 2 || xs[0].Key != "big#key" {
 		t.Errorf("list %+v", xs)
 	}
+	huge := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`) // more than one item takes
+	ok(t, s.PutXCom(ctx, k, 1, "huge", huge, epoch))
+	if x := must[airflow.XCom](t)(s.GetXCom(ctx, k, "huge")); string(x.Value) != string(huge) {
+		t.Errorf("a value of %d bytes came back with %d", len(huge), len(x.Value))
+	}
+	if xs := must[[]airflow.XCom](t)(s.ListXComs(ctx, k)); len(xs) != 3 || len(xs[1].Value) != len(huge) {
+		t.Errorf("list with a huge value: %d values", len(xs))
+	}
 	ok(t, s.Claim(ctx, k, 2, 2, "w", epoch, store.AttemptDoc{})) // a new try forgets what the old one pushed
 	_, err := s.GetXCom(ctx, k, "big#key")
 	is(t, err, airflow.ErrNotFound)
