@@ -183,6 +183,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	}
 	o := &outcome{causes: map[string]string{}}
 	if r.state == nil { // queued, and nothing to do before it starts
+		if e.infoOf(r).State.Finished() {
+			e.forget(r) // its state was deleted, the rest was not yet
+		}
 		e.dagMoved(r.key.DagID)
 		return o, nil
 	}

@@ -346,14 +346,16 @@ func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
 	e.mu.Lock()
 	for _, r := range active {
 		slot := scheduler.RunSlot{DagID: m.DagID, BackfillID: r.info.BackfillID}
-		if r.info.State == airflow.RunQueued && !r.starting {
+		switch {
+		case r.info.State.Finished(): // not forgotten yet, or what a deletion that was cut short left
+		case r.info.State == airflow.RunQueued && !r.starting:
 			queued = append(queued, scheduler.QueuedRun{
 				Key:      scheduler.RunKey{DagID: m.DagID, RunID: r.key.RunID},
 				RunAfter: scheduler.At(r.info.RunAfter), BackfillID: r.info.BackfillID, BackfillOrdinal: r.info.BackfillOrdinal,
 				Paused: m.IsPaused || m.IsStale, BackfillPaused: paused[r.info.BackfillID],
 			})
 			of = append(of, r)
-		} else {
+		default:
 			lim.Running[slot]++
 		}
 	}

@@ -97,6 +97,20 @@ func (w *World) dump() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// items shows every item, if there is a trace.
+func (w *World) items() map[kv.Key]string {
+	out := map[kv.Key]string{}
+	if w.trace == nil {
+		return out
+	}
+	for key := range w.check.keys {
+		if it, err := w.mem.Get(w.ctx, key, true); err == nil {
+			out[key] = fmt.Sprintf("%s %v", it.Bytes("d"), it.Index)
+		}
+	}
+	return out
+}
+
 func compareKeys(a, b kv.Key) int {
 	return cmp.Or(strings.Compare(a.PK, b.PK), strings.Compare(a.SK, b.SK))
 }
