@@ -45,30 +45,36 @@ type logicalDateDoc struct {
 	RunID airflow.RunID `json:"run_id"`
 }
 
-// CreateRun creates a run: its INFO item, after reserving its logical date if it
-// has one. A run with the same id, or another run of the same logical date, is
-// ErrAlreadyExists. Repeating a call that was cut short completes it.
+// CreateRun creates a run: its INFO item and, if it has a logical date, the
+// item that makes (dag, logical date) unique, in one transaction: a date that
+// was taken without a run would keep its scheduled run from ever being made. A
+// run with the same id, or another run of the same logical date, is
+// ErrAlreadyExists; so is the run itself when a call is repeated.
 func (s *Store) CreateRun(ctx context.Context, r airflow.DagRun) error {
-	if r.LogicalDate != nil {
-		key := kv.Key{PK: runLDPK(r.DagID, *r.LogicalDate), SK: skMeta}
-		err := s.kv.Write(ctx, kv.Put(entity(key, marshal(logicalDateDoc{r.RunID}), nil), kv.NotExists()))
-		if it, failed := failedItem(err); failed && it != nil {
-			var ld logicalDateDoc
-			if err := decode(*it, &ld); err != nil {
-				return err
-			}
-			if ld.RunID != r.RunID {
-				return fmt.Errorf("%w: DAG %q has a run of logical date %s: %q", airflow.ErrAlreadyExists, r.DagID, r.LogicalDate.Format(time.RFC3339Nano), ld.RunID)
-			}
-		} else if err != nil {
-			return translate(err)
+	info := kv.Put(versioned(infoKey(runKeyOf(r)), marshal(r), 1, runIndex(r)), kv.NotExists())
+	if r.LogicalDate == nil {
+		err := s.kv.Write(ctx, info)
+		if errors.Is(err, kv.ErrConditionFailed) {
+			return fmt.Errorf("%w: run %s", airflow.ErrAlreadyExists, runKeyOf(r))
+		}
+		return translate(err)
+	}
+	date := kv.Put(entity(kv.Key{PK: runLDPK(r.DagID, *r.LogicalDate), SK: skMeta}, marshal(logicalDateDoc{r.RunID}), nil), kv.NotExists())
+	err := s.kv.Transact(ctx, "", []kv.Op{date, info})
+	var cancelled *kv.CancelError
+	if !errors.As(err, &cancelled) || !errors.Is(err, kv.ErrConditionFailed) {
+		return translate(err)
+	}
+	if it, failed := failedItem(err); failed && it != nil && cancelled.Op == 0 {
+		var ld logicalDateDoc
+		if err := decode(*it, &ld); err != nil {
+			return err
+		}
+		if ld.RunID != r.RunID {
+			return fmt.Errorf("%w: DAG %q has a run of logical date %s: %q", airflow.ErrAlreadyExists, r.DagID, r.LogicalDate.Format(time.RFC3339Nano), ld.RunID)
 		}
 	}
-	err := s.kv.Write(ctx, kv.Put(versioned(infoKey(runKeyOf(r)), marshal(r), 1, runIndex(r)), kv.NotExists()))
-	if errors.Is(err, kv.ErrConditionFailed) {
-		return fmt.Errorf("%w: run %s", airflow.ErrAlreadyExists, runKeyOf(r))
-	}
-	return translate(err)
+	return fmt.Errorf("%w: run %s", airflow.ErrAlreadyExists, runKeyOf(r))
 }
 
 // RunOfLogicalDate returns the id of the run that holds a logical date, or ErrNotFound.
