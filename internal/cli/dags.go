@@ -634,11 +634,23 @@ func (c *command) dagsDelete() *cobra.Command {
 			if err := c.notify(ctx, a, localapp.Notice{Dags: []airflow.DagID{m.DagID}}); err != nil {
 				return err
 			}
-			var keys []store.RunKey
+			var keys, running []store.RunKey
 			if err := eachRun(ctx, a, m.DagID, func(r airflow.DagRun) bool {
-				keys = append(keys, store.RunKey{DagID: r.DagID, RunID: r.RunID})
+				k := store.RunKey{DagID: r.DagID, RunID: r.RunID}
+				keys = append(keys, k)
+				if r.State == airflow.RunRunning {
+					running = append(running, k)
+				}
 				return true
 			}); err != nil {
+				return err
+			}
+			for _, k := range running { // their tasks must stop before their rows go
+				if _, err := a.Engine.MarkRun(ctx, k, airflow.RunFailed, c.env.User); err != nil {
+					return err
+				}
+			}
+			if err := c.notify(ctx, a, localapp.Notice{Runs: running}); err != nil {
 				return err
 			}
 			for _, k := range keys {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -91,6 +92,12 @@ var ErrInUse = errors.New("another gust server runs on this home")
 // Lock is held by the one server of a home.
 type Lock struct{ f *os.File }
 
+// How often and at what distance the lock of a dead server is tried again.
+const (
+	lockAttempts = 150
+	lockPause    = 20 * time.Millisecond
+)
+
 // Lock takes the lock of the home, or returns ErrInUse with the server's
 // process id. The kernel releases it when the process dies.
 func (h Home) Lock() (*Lock, error) {
@@ -98,15 +105,25 @@ func (h Home) Lock() (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock of home %s: %w", h, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
+	for attempt := 0; ; attempt++ {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
 			return nil, fmt.Errorf("lock of home %s: %w", h, err)
 		}
 		b := make([]byte, 32)
 		n, _ := f.ReadAt(b, 0)
 		pid := strings.TrimSpace(string(b[:n]))
-		return nil, fmt.Errorf("%w: process %s holds %s; stop it first, or choose another home with --home", ErrInUse, pid, h)
+		// A server that was killed while it started a task leaves its lock to the
+		// child until that has become another program: a few milliseconds.
+		if id, perr := strconv.Atoi(pid); attempt == lockAttempts || perr != nil || unix.Kill(id, 0) != unix.ESRCH {
+			f.Close()
+			return nil, fmt.Errorf("%w: process %s holds %s; stop it first, or choose another home with --home", ErrInUse, pid, h)
+		}
+		time.Sleep(lockPause)
 	}
 	if err := f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
