@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -344,5 +343,3 @@ func (e *Engine) recordAssetEvent(ctx context.Context, ev airflow.AssetEvent, al
 
 // aliasURI is the uri under which an asset alias is registered among the assets.
 const aliasURI = "airflow-alias:"
-
-func isAliasKey(k store.AssetKey) bool { return strings.HasPrefix(k.URI, aliasURI) }

@@ -174,7 +174,6 @@ type outstanding struct {
 	dispatch worker.Dispatch
 	state    airflow.TIState
 	queued   time.Time
-	resubmit bool
 }
 
 // sweepRun posts the events that the rows of a run's outstanding dispatches call for.

@@ -89,14 +89,6 @@ func versionSK(n int) string { return joinKey(skVersion, fmt.Sprintf("%010d", n)
 
 func runPK(k RunKey) string { return joinKey(kindRun, string(k.DagID), string(k.RunID)) }
 
-func parseRunPK(pk string) (RunKey, error) {
-	p := splitKey(pk)
-	if len(p) != 3 || p[0] != kindRun {
-		return RunKey{}, fmt.Errorf("store: %q is not the key of a run", pk)
-	}
-	return RunKey{airflow.DagID(p[1]), airflow.RunID(p[2])}, nil
-}
-
 func chunkSK(n int) string { return joinKey(skChunk, fmt.Sprintf("%06d", n)) }
 
 func runLDPK(dag airflow.DagID, logicalDate time.Time) string {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -333,35 +334,21 @@ func joinInline(header []byte, chunks [][]byte) []byte {
 }
 
 func appendPart(out, part []byte) []byte {
-	n := uint(len(part))
-	for n >= 0x80 {
-		out = append(out, byte(n)|0x80)
-		n >>= 7
-	}
-	return append(append(out, byte(n)), part...)
+	return append(binary.AppendUvarint(out, uint64(len(part))), part...)
 }
 
 func splitInline(doc []byte) (header []byte, chunks [][]byte, err error) {
 	var parts [][]byte
 	for len(doc) > 0 {
-		var n uint
-		i, shift := 0, 0
-		for ; ; i++ {
-			if i == len(doc) || shift > 28 {
-				return nil, nil, errors.New("truncated length")
-			}
-			n |= uint(doc[i]&0x7f) << shift
-			shift += 7
-			if doc[i] < 0x80 {
-				i++
-				break
-			}
+		n, size := binary.Uvarint(doc)
+		if size <= 0 {
+			return nil, nil, errors.New("truncated length")
 		}
-		if n > uint(len(doc)-i) {
+		if doc = doc[size:]; n > uint64(len(doc)) {
 			return nil, nil, errors.New("truncated part")
 		}
-		parts = append(parts, doc[i:i+int(n)])
-		doc = doc[i+int(n):]
+		parts = append(parts, doc[:n])
+		doc = doc[n:]
 	}
 	if len(parts) == 0 {
 		return nil, nil, errors.New("no header")

@@ -154,17 +154,6 @@ func (s *Store) Heartbeat(ctx context.Context, k airflow.TaskInstanceKey, seq ui
 	return translate(err)
 }
 
-// SetPID records the process of a running attempt, with its document as it is now.
-func (s *Store) SetPID(ctx context.Context, k airflow.TaskInstanceKey, seq uint32, doc AttemptDoc) error {
-	err := s.kv.Write(ctx, kv.Update(rowKey(k),
-		kv.And(kv.Eq(attrSeq, kv.Int(int64(seq))), kv.Eq(attrStatus, kv.String(string(AttemptRunning))), notFenced(seq)),
-		kv.Assign(attrDoc, kv.Bytes(marshal(doc)))))
-	if _, failed := failedItem(err); failed {
-		return fmt.Errorf("%w: %s dispatch %d", airflow.ErrSuperseded, k, seq)
-	}
-	return translate(err)
-}
-
 // Finish records the outcome of a claimed dispatch, once: a repeated call by the
 // same claim succeeds, any other is ErrSuperseded and changes nothing.
 func (s *Store) Finish(ctx context.Context, k airflow.TaskInstanceKey, seq uint32, claimID string, doc AttemptDoc) error {
