@@ -1,0 +1,64 @@
+// Package awsenv names what the CDK app and the Lambda functions must agree on:
+// environment variables, functions and key prefixes. It imports nothing, so that
+// infra (a module of its own) can use it.
+package awsenv
+
+// Environment variables of the functions. A function that does not need one does
+// not get it.
+const (
+	// Stage is dev, prod or localstack.
+	Stage = "GUST_STAGE"
+	// Table is the name of the DynamoDB table.
+	Table = "GUST_TABLE"
+	// EventsQueueURL is the queue of scheduler events.
+	EventsQueueURL = "GUST_EVENTS_QUEUE_URL"
+	// TimersQueueURL is the queue of delayed scheduler events, up to 15 minutes ahead.
+	TimersQueueURL = "GUST_TIMERS_QUEUE_URL"
+	// TaskQueues is a JSON object: Airflow queue name -> SQS queue URL.
+	TaskQueues = "GUST_TASK_QUEUES"
+	// DefaultQueue is [operators] default_queue.
+	DefaultQueue = "GUST_DEFAULT_QUEUE"
+	// DataBucket holds what Gust writes: see the prefixes below.
+	DataBucket = "GUST_DATA_BUCKET"
+	// DagsBucket and DagsPrefix say where the DAG files lie.
+	DagsBucket = "GUST_DAGS_BUCKET"
+	DagsPrefix = "GUST_DAGS_PREFIX"
+	// KeysSecret is the ARN of the Secrets Manager secret from which variables and
+	// connections are encrypted.
+	KeysSecret = "GUST_KEYS_SECRET"
+	// SecretsBackend is "", "secretsmanager" or "ssm"; SecretsPrefix is its name
+	// prefix (default "airflow").
+	SecretsBackend = "GUST_SECRETS_BACKEND"
+	SecretsPrefix  = "GUST_SECRETS_PREFIX"
+	// ParserFunction is the name of the function that parses DAG files.
+	ParserFunction = "GUST_PARSER_FUNCTION"
+	// WorkerQueue is the Airflow queue a worker serves.
+	WorkerQueue = "GUST_WORKER_QUEUE"
+	// ECSExecutor is the JSON configuration of the ecs executor; absent where ECS is
+	// not enabled.
+	ECSExecutor = "GUST_ECS"
+	// Metrics is the JSON list of opt-in exporters and metrics; "" = the default three.
+	Metrics = "GUST_METRICS"
+)
+
+// Functions, as the folders below functions/ and the zips are called.
+const (
+	Scheduler    = "scheduler"    // EventBridge tick, events and timers
+	Worker       = "worker"       // one dispatch per invocation
+	DagProcessor = "dagprocessor" // validates, versions, stores
+	DagParser    = "dagparser"    // parses; its role reads the DAG files, nothing else
+	TaskEvents   = "taskevents"   // ECS state changes, failed invocations, dead letters
+	APIServer    = "apiserver"
+)
+
+// Functions lists all of them.
+func Functions() []string {
+	return []string{Scheduler, Worker, DagProcessor, DagParser, TaskEvents, APIServer}
+}
+
+// Prefixes in the data bucket.
+const (
+	BlobPrefix = "blobs/" // content-addressed bundle files and snapshots
+	XComPrefix = "xcoms/" // XComs above 64 KB
+	LogPrefix  = "logs/"  // task logs kept in S3, in Airflow's layout
+)

@@ -1,0 +1,81 @@
+package awsenv
+
+// Constant inputs of the EventBridge rules; a function that serves several kinds
+// of events tells them apart by the field "gust".
+const (
+	// TickInput goes to the scheduler every minute.
+	TickInput = `{"gust":"tick"}`
+	// ReconcileInput goes to the dagprocessor: list the bucket and repair what a
+	// lost S3 event left behind.
+	ReconcileInput = `{"gust":"reconcile"}`
+)
+
+// Deployment is the environment variable with the prefix of all resource names,
+// such as gust-dev; two deployments in one account differ in it.
+const Deployment = "GUST_DEPLOYMENT"
+
+// WorkerFunctions is the environment variable with a JSON object: Airflow queue
+// name -> name of its worker function, for asynchronous invocation. Queues that
+// run on ECS are absent.
+const WorkerFunctions = "GUST_WORKER_FUNCTIONS"
+
+// WorkerBinary is the executable at the root of the worker's zip, and the value
+// of AWS_LAMBDA_EXEC_WRAPPER.
+const (
+	WorkerBinary  = "gust-worker"
+	WorkerWrapper = "/var/task/" + WorkerBinary
+)
+
+// Custom metrics, published in the embedded metric format under MetricNamespace
+// with MetricDimension as their only dimension. More dimensions cost $0.30 a month
+// for every combination of values: details belong to the fields of the log line.
+const (
+	MetricNamespace = "Gust"
+	// MetricDimension carries the value of Deployment.
+	MetricDimension = "Deployment"
+
+	// MetricHop is the time from the end of a task to the start of the next, in milliseconds.
+	MetricHop = "HopMilliseconds"
+	// MetricTaskInstancesFailed counts task instances that ended failed (not retries).
+	MetricTaskInstancesFailed = "TaskInstancesFailed"
+	// MetricDagRunsFailed counts DAG runs that ended failed.
+	MetricDagRunsFailed = "DagRunsFailed"
+)
+
+// DefaultMetrics returns the names of all custom metrics. Metrics (the environment
+// variable) lists those to publish; "" means all of them, "[]" none.
+func DefaultMetrics() []string {
+	return []string{MetricHop, MetricTaskInstancesFailed, MetricDagRunsFailed}
+}
+
+// Log fields that the dashboard's queries read: one line per change, in JSON, from
+// whichever function made it.
+const (
+	// LogEvent is the field that names what happened: one of the values below.
+	LogEvent = "event"
+	// LogTaskInstance: a task instance took the state in field "state".
+	LogTaskInstance = "task_instance"
+	// LogDagRun: a DAG run took the state in field "state".
+	LogDagRun = "dag_run"
+)
+
+// Outputs of the control stack, which tools and tests read.
+const (
+	OutTable          = "Table"
+	OutEventsQueueURL = "EventsQueueUrl"
+	OutTimersQueueURL = "TimersQueueUrl"
+	// OutTaskQueues is a JSON object: Airflow queue name -> SQS queue URL.
+	OutTaskQueues = "TaskQueues"
+	OutDagsBucket = "DagsBucket"
+	// OutDagsURL is where `gust dags sync` puts files: s3://bucket/prefix.
+	OutDagsURL    = "DagsUrl"
+	OutDataBucket = "DataBucket"
+	OutKeysSecret = "KeysSecret"
+	// OutFunctions is a JSON object: name as in Functions, or "worker/<queue>" ->
+	// name of the Lambda function.
+	OutFunctions = "Functions"
+	// OutDeadLetters is a JSON object: "events", "dagfiles" or "tasks/<queue>" -> URL of
+	// the dead-letter queue.
+	OutDeadLetters = "DeadLetterQueues"
+	OutAPIURL      = "ApiUrl"
+)
