@@ -236,10 +236,19 @@ func testDeadLetters(t *testing.T, h Harness) {
 		t.Errorf("received %+v", m)
 	}
 	h.Sleep(1200 * time.Millisecond)
-	none(t, h, url, "after the last try")
-	if m := one(t, h, dead, "dead letters", soon); m.Body != "poison" {
-		t.Errorf("received %+v", m)
+	// The move happens on a receive that would be one too many.
+	for range 10 {
+		none(t, h, url, "after the last try")
+		got := receive(t, h, dead, queue.ReceiveOptions{Wait: time.Second})
+		if len(got) == 0 {
+			continue
+		}
+		if len(got) != 1 || got[0].Body != "poison" {
+			t.Errorf("received %+v", got)
+		}
+		return
 	}
+	t.Error("the message did not reach the dead-letter queue")
 }
 
 func testLongPoll(t *testing.T, h Harness) {
