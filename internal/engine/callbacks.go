@@ -76,9 +76,7 @@ func (e *Engine) runCallbacks(ps []store.PendingEffect) {
 		if busy {
 			continue
 		}
-		e.background.Add(1)
-		go func() {
-			defer e.background.Done()
+		e.beside(func() {
 			defer func() {
 				e.mu.Lock()
 				delete(e.inFlight, p.ID)
@@ -87,7 +85,7 @@ func (e *Engine) runCallbacks(ps []store.PendingEffect) {
 			if err := e.runCallback(e.closing, p); err != nil {
 				e.log.Error("callback failed", "callback", p.ID, "err", err)
 			}
-		}()
+		})
 	}
 }
 

@@ -109,6 +109,9 @@ type Options struct {
 	// but nothing is decided, admitted or dispatched; the scheduler is told
 	// (Refresh, DagChanged) and does that.
 	Passive bool
+	// Background runs f beside what the engine does, for simulations that decide
+	// when; f may never run, as when the process dies. nil: a goroutine.
+	Background func(f func())
 	// PanicsEscape lets a panic in a step end the process, for simulations whose
 	// checks panic. By default it fails the step: other runs go on.
 	PanicsEscape bool
@@ -126,6 +129,7 @@ type Engine struct {
 	records   func(Record)
 	passive   bool
 	escape    bool
+	beside    func(func())
 
 	docs      *documents
 	admission *admission
@@ -171,6 +175,7 @@ func New(o Options) *Engine {
 		records:       o.Records,
 		passive:       o.Passive,
 		escape:        o.PanicsEscape,
+		beside:        o.Background,
 		runs:          map[store.RunKey]*run{},
 		byDag:         map[airflow.DagID]map[store.RunKey]*run{},
 		signal:        make(chan struct{}, 1),
@@ -192,6 +197,15 @@ func New(o Options) *Engine {
 	}
 	if e.newID == nil {
 		e.newID = randomID
+	}
+	if e.beside == nil {
+		e.beside = func(f func()) {
+			e.background.Add(1)
+			go func() {
+				defer e.background.Done()
+				f()
+			}()
+		}
 	}
 	e.docs = newDocuments(o.Store)
 	e.pools = &poolCache{store: o.Store, defaultSlots: e.cfg.DefaultPoolSlots}
