@@ -76,12 +76,37 @@ type SnapshotOptions struct {
 	Environment string // see Manifest
 }
 
-// Snapshot stores the files at the given paths below root and returns the
-// bundle hash and the manifest. Symbolic links are followed: their targets'
-// content is taken. It is durable when it returns, and its blobs count as new
-// for Collect. All unusable files are reported at once in an
-// airflow.InvalidError.
+// Files is what a snapshot is taken of; names are relative, with slashes.
+type Files interface {
+	// Stat describes a file, following symbolic links; missing is fs.ErrNotExist.
+	Stat(name string) (fs.FileInfo, error)
+	Open(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
+// Modeless is a FileInfo of storage without file modes: a file is executable if
+// its content begins with "#!".
+type Modeless interface{ Modeless() bool }
+
+type folder string
+
+func (f folder) Stat(name string) (fs.FileInfo, error) {
+	return os.Stat(filepath.Join(string(f), filepath.FromSlash(name)))
+}
+
+func (f folder) Open(_ context.Context, name string) (io.ReadCloser, error) {
+	return os.Open(filepath.Join(string(f), filepath.FromSlash(name)))
+}
+
+// Snapshot is SnapshotOf a folder of this machine.
 func (s *Store) Snapshot(ctx context.Context, root string, paths []string, o SnapshotOptions) (string, Manifest, error) {
+	return s.SnapshotOf(ctx, folder(root), paths, o)
+}
+
+// SnapshotOf stores the files at the given paths and returns the bundle hash and
+// the manifest. Symbolic links are followed: their targets' content is taken. It
+// is durable when it returns, and its blobs count as new for Collect. All unusable
+// files are reported at once in an airflow.InvalidError.
+func (s *Store) SnapshotOf(ctx context.Context, src Files, paths []string, o SnapshotOptions) (string, Manifest, error) {
 	m := Manifest{Format: ManifestFormat, Environment: o.Environment, Files: []File{}}
 	sorted := append([]string(nil), paths...)
 	sort.Strings(sorted)
@@ -90,7 +115,7 @@ func (s *Store) Snapshot(ctx context.Context, root string, paths []string, o Sna
 		if i > 0 && sorted[i-1] == p {
 			continue
 		}
-		f, err := s.store(ctx, root, p)
+		f, err := s.store(ctx, src, p)
 		if ctx.Err() != nil {
 			return "", m, ctx.Err()
 		}
@@ -123,12 +148,11 @@ func invalidFile(path, format string, args ...any) error {
 }
 
 // store puts one file into the blob store.
-func (s *Store) store(ctx context.Context, root, p string) (File, error) {
+func (s *Store) store(ctx context.Context, src Files, p string) (File, error) {
 	if err := CheckPath(p); err != nil {
 		return File{}, invalidFile(p, "%v", err)
 	}
-	name := filepath.Join(root, filepath.FromSlash(p))
-	fi, err := os.Stat(name)
+	fi, err := src.Stat(p)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return File{}, invalidFile(p, "the file does not exist: a DAG refers to it")
@@ -139,22 +163,37 @@ func (s *Store) store(ctx context.Context, root, p string) (File, error) {
 	case fi.Size() > s.opts.MaxFileBytes:
 		return File{}, invalidFile(p, "has %d bytes: at most %d are allowed in a bundle", fi.Size(), s.opts.MaxFileBytes)
 	}
-	f, err := os.Open(name)
+	f, err := src.Open(ctx, p)
 	if err != nil {
-		return File{}, invalidFile(p, "cannot be read: %v", err)
+		return File{}, unreadable(p, err)
 	}
 	defer f.Close()
 	// Read whole: hash and stored content are then of the same moment, also while
 	// somebody writes the file.
 	data, err := io.ReadAll(io.LimitReader(f, s.opts.MaxFileBytes+1))
 	if err != nil {
-		return File{}, invalidFile(p, "cannot be read: %v", err)
+		return File{}, unreadable(p, err)
 	}
 	hash := blob.Hash(data)
 	if err := s.blobs.Put(ctx, hash, bytes.NewReader(data)); err != nil {
 		return File{}, fmt.Errorf("bundle: store %s: %w", p, err)
 	}
-	return File{Path: p, SHA256: hash, Size: int64(len(data)), Mode: Mode(fi.Mode())}, nil
+	mode := Mode(fi.Mode())
+	if m, ok := fi.(Modeless); ok && m.Modeless() {
+		if mode = modeFile; bytes.HasPrefix(data, []byte("#!")) {
+			mode = modeExec
+		}
+	}
+	return File{Path: p, SHA256: hash, Size: int64(len(data)), Mode: mode}, nil
+}
+
+// unreadable is the file's fault, unless storage elsewhere says that asking again
+// may help.
+func unreadable(p string, err error) error {
+	if errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrThrottled) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("bundle: %s: %w", p, err)
+	}
+	return invalidFile(p, "cannot be read: %v", err)
 }
 
 // Has reports whether the manifest of a snapshot is stored.

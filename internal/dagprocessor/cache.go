@@ -1,6 +1,7 @@
 package dagprocessor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,22 +49,30 @@ type cacheDoc struct {
 	Fingerprint string                `json:"fingerprint"`
 	Contents    map[string]*content   `json:"contents"`
 	Files       map[string]*fileState `json:"files"`
+	// Gone is when a file was first missed.
+	Gone map[string]time.Time `json:"gone,omitempty"`
 }
 
-// readCache returns what the cache file holds for this folder and loader, or
-// nil: a cache that is absent, damaged or of other circumstances is no error.
-func readCache(name, root, fingerprint string) *cacheDoc {
-	if name == "" {
-		return nil
-	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil
-	}
+// Cache keeps what was registered last between processes. It is only trusted as
+// far as the Store agrees.
+type Cache interface {
+	// Read returns what was written last; nil if there is nothing.
+	Read(ctx context.Context) ([]byte, error)
+	// Write replaces it. airflow.ErrConflict: another process has written since the
+	// last Read or Write; nothing was replaced.
+	Write(ctx context.Context, data []byte) error
+}
+
+// decodeCache returns what a cache holds for this folder and loader, or nil: one
+// that is empty, damaged or of other circumstances is no error.
+func decodeCache(data []byte, root, fingerprint string) *cacheDoc {
 	var d cacheDoc
-	if json.Unmarshal(data, &d) != nil || d.Format != cacheFormat || d.Root != root || d.Fingerprint != fingerprint {
+	if len(data) == 0 || json.Unmarshal(data, &d) != nil || d.Format != cacheFormat || d.Root != root || d.Fingerprint != fingerprint {
 		return nil
 	}
+	setDefault(&d.Files, d.Files == nil, map[string]*fileState{})
+	setDefault(&d.Contents, d.Contents == nil, map[string]*content{})
+	setDefault(&d.Gone, d.Gone == nil, map[string]time.Time{})
 	for k, c := range d.Contents {
 		if c == nil {
 			delete(d.Contents, k)
@@ -77,12 +86,23 @@ func readCache(name, root, fingerprint string) *cacheDoc {
 	return &d
 }
 
-// write replaces the cache file. It is not synced: a lost cache only costs time.
-func (d *cacheDoc) write(name string) error {
-	data, err := json.Marshal(d)
+// CacheFile is a Cache in a file of this machine. It is not synced: a lost cache
+// only costs time, and so does one that cannot be read.
+func CacheFile(name string) Cache { return cacheFile(name) }
+
+type cacheFile string
+
+func (c cacheFile) Read(context.Context) ([]byte, error) {
+	data, err := os.ReadFile(string(c))
 	if err != nil {
-		return fmt.Errorf("dagprocessor: cache: %w", err)
+		return nil, nil //nolint:nilerr // see CacheFile
 	}
+	return data, nil
+}
+
+func (c cacheFile) Write(_ context.Context, data []byte) error {
+	name := string(c)
+	removeOldTmp(name, time.Now())
 	tmp, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".tmp-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("dagprocessor: cache: %w", err)

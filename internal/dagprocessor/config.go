@@ -18,8 +18,13 @@ import (
 type Config struct {
 	// Folder is the DAG folder ([core] dags_folder).
 	Folder string
-	// CacheFile keeps what was registered between starts; "" for none.
+	// Source replaces Folder: where the DAG files lie if that is not a folder of
+	// this machine. Run cannot watch it.
+	Source Source
+	// CacheFile keeps what was registered between starts; "" for none. Cache is used
+	// instead if it is set.
 	CacheFile string
+	Cache     Cache
 	Store     *store.Store
 	Bundles   *bundle.Store
 	Loader    Loader
@@ -33,6 +38,14 @@ type Config struct {
 	// OnChange is told the DAGs, sorted, that were created or changed, after the
 	// Store has them. It is called from one goroutine and should return soon.
 	OnChange func(ids []airflow.DagID)
+	// Announce is told, before the cache is written, the DAGs of all files that were
+	// registered since it last succeeded, changed or not: telling them twice must be
+	// harmless. If it fails, the scan fails and they are told with the next one, also
+	// after a crash.
+	Announce func(ctx context.Context, ids []airflow.DagID) error
+	// Checkpoint is how often a long scan announces and writes the cache on its way;
+	// 0 for at the end only.
+	Checkpoint time.Duration
 	// OnScan is told the outcome of every scan, after OnChange.
 	OnScan func(Summary)
 	// Progress is told how far a scan with much to parse has come.
@@ -69,12 +82,18 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Folder == "" || c.Store == nil || c.Bundles == nil || c.Loader == nil {
-		return c, errors.New("dagprocessor: Config needs Folder, Store, Bundles and Loader")
+	if c.Folder == "" && c.Source == nil || c.Store == nil || c.Bundles == nil || c.Loader == nil {
+		return c, errors.New("dagprocessor: Config needs Folder or Source, Store, Bundles and Loader")
 	}
-	var err error
-	if c.Folder, err = filepath.Abs(c.Folder); err != nil {
-		return c, err
+	if c.Source == nil {
+		var err error
+		if c.Folder, err = filepath.Abs(c.Folder); err != nil {
+			return c, err
+		}
+		c.Source = Folder(c.Folder)
+	}
+	if c.Cache == nil && c.CacheFile != "" {
+		c.Cache = CacheFile(c.CacheFile)
 	}
 	c.Scan = c.Scan.withDefaults()
 	setDefault(&c.NextDates, c.NextDates == nil, func(context.Context, *airflow.DagModel, *airflow.DAG) error { return nil })
@@ -119,4 +138,6 @@ type Summary struct {
 	// Err is what kept the scan from being complete, such as a store that cannot
 	// be written; it is tried again.
 	Err error `json:"-"`
+	// Next is when to scan again although nothing is heard; zero = no need.
+	Next time.Time `json:"-"`
 }

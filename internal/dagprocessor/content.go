@@ -1,12 +1,12 @@
 package dagprocessor
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -34,7 +34,7 @@ type content struct {
 // from that of the last time. Keys are paths relative to the root with slashes,
 // or absolute ones.
 type contents struct {
-	root string
+	src Source
 	// maxBytes is the size beyond which DAG files are not read.
 	maxBytes int64
 	known    map[string]*content
@@ -48,8 +48,8 @@ type contents struct {
 	reads  int
 }
 
-func newContents(root string, maxBytes int64, now func() time.Time) *contents {
-	return &contents{root: root, maxBytes: maxBytes, known: map[string]*content{}, now: now}
+func newContents(src Source, maxBytes int64, now func() time.Time) *contents {
+	return &contents{src: src, maxBytes: maxBytes, known: map[string]*content{}, now: now}
 }
 
 // begin starts a scan.
@@ -57,16 +57,9 @@ func (c *contents) begin(stamps map[string]stamp, force map[string]bool) {
 	c.looked, c.stamps, c.force, c.reads = map[string]bool{}, stamps, force, 0
 }
 
-func (c *contents) abs(key string) string {
-	if filepath.IsAbs(key) {
-		return key
-	}
-	return filepath.Join(c.root, filepath.FromSlash(key))
-}
-
 // key returns the key of an absolute path.
 func (c *contents) key(abs string) string {
-	if rel, err := filepath.Rel(c.root, abs); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+	if rel, err := filepath.Rel(c.src.Root(), abs); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
 		return filepath.ToSlash(rel)
 	}
 	return abs
@@ -74,14 +67,14 @@ func (c *contents) key(abs string) string {
 
 // hash returns the hash of a file's present content, or Missing. A file that
 // exists and cannot be read is an error.
-func (c *contents) hash(key string) (string, error) {
+func (c *contents) hash(ctx context.Context, key string) (string, error) {
 	k := c.known[key]
 	if k != nil && c.looked[key] {
 		return k.Hash, nil
 	}
 	st, ok := c.stamps[key]
 	if !ok {
-		fi, err := os.Stat(c.abs(key))
+		fi, err := c.src.Stat(key)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			st = stamp{Size: -1}
@@ -95,19 +88,17 @@ func (c *contents) hash(key string) (string, error) {
 		c.looked[key] = true
 		return k.Hash, nil
 	}
-	h, err := c.read(key, st)
-	return h, err
+	return c.read(ctx, key, st)
 }
 
-// mode returns the mode that a file whose hash was asked for has in a snapshot.
-func (c *contents) mode(key string) string {
-	if k := c.known[key]; k != nil {
-		return bundle.Mode(k.Stamp.Mode)
-	}
-	return ""
+// sameMode reports whether a file whose hash was asked for would still have this
+// mode in a snapshot. Where files have no modes the content decides.
+func (c *contents) sameMode(key, mode string) bool {
+	k := c.known[key]
+	return k != nil && (k.Stamp.Version != "" || bundle.Mode(k.Stamp.Mode) == mode)
 }
 
-func (c *contents) read(key string, st stamp) (string, error) {
+func (c *contents) read(ctx context.Context, key string, st stamp) (string, error) {
 	if st.Size < 0 {
 		c.learn(key, st, Missing)
 		return Missing, nil
@@ -116,7 +107,7 @@ func (c *contents) read(key string, st stamp) (string, error) {
 		c.learn(key, st, tooLarge(st.Size))
 		return tooLarge(st.Size), nil
 	}
-	f, err := os.Open(c.abs(key))
+	f, err := c.src.Open(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.learn(key, stamp{Size: -1}, Missing)
 		return Missing, nil
@@ -136,7 +127,7 @@ func (c *contents) read(key string, st stamp) (string, error) {
 }
 
 func (c *contents) learn(key string, st stamp, hash string) {
-	racy := st.Size >= 0 && c.now().UnixNano()-max(st.MTime, st.CTime) < int64(racyAge)
+	racy := st.Size >= 0 && st.Version == "" && c.now().UnixNano()-max(st.MTime, st.CTime) < int64(racyAge)
 	c.looked[key] = true
 	if k := c.known[key]; k != nil && k.Stamp == st && k.Hash == hash && k.Racy == racy {
 		return

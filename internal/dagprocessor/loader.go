@@ -20,6 +20,14 @@ type Loader interface {
 	Inputs(ctx context.Context, names []string) (string, error)
 }
 
+// BatchLoader is a Loader that takes many files at once, such as one that asks
+// another machine. Loads of LoadAll are not bounded in time by the processor.
+type BatchLoader interface {
+	Loader
+	// LoadAll returns the result of each file, in order.
+	LoadAll(ctx context.Context, fs []LoadRequest) []LoadResult
+}
+
 // LoadRequest is a file to load.
 type LoadRequest struct {
 	Root    string // absolute path of the DAG folder
@@ -40,6 +48,9 @@ type LoadResult struct {
 	// ValidUntil is when the result may change by itself (dates relative to
 	// today); zero = never.
 	ValidUntil time.Time
+	// Err is a failure that is not the file's, such as a loader elsewhere that does
+	// not answer: what is registered stays, and the file is loaded again.
+	Err error
 }
 
 // LoadedDAG is a DAG in Airflow's serialized form with Gust's extension, whose

@@ -8,9 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
-	"os"
 	"path"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -28,8 +26,9 @@ type parsedFile struct {
 	problems []airflow.Problem
 	warnings []airflow.Problem
 	state    *fileState
-	// changing says that the file changed while it was read: it is read again.
-	changing bool
+	// changing says that the file changed while it was read: it is read again;
+	// relist, that the folder must be looked at anew for that.
+	changing, relist bool
 	// err is a failure that is not the file's.
 	err error
 }
@@ -79,7 +78,7 @@ func (f *parsedFile) invalid(field string, err error) {
 
 // parser reads and checks DAG files; it does not know the Store.
 type parser struct {
-	root    string
+	src     Source
 	loader  Loader
 	opts    ScanOptions
 	timeout time.Duration
@@ -90,20 +89,84 @@ type parser struct {
 // parse loads one file and checks its DAGs.
 func (p *parser) parse(ctx context.Context, file string) *parsedFile {
 	start := p.now()
+	f, req := p.open(ctx, file)
+	if req != nil {
+		p.finish(ctx, f, p.load(ctx, *req))
+		f.state.Duration = p.now().Sub(start)
+	}
+	return f
+}
+
+// parseAll loads files, at most limit at once, or all together if the loader
+// takes them so.
+func (p *parser) parseAll(ctx context.Context, files []string, limit int) []*parsedFile {
+	out := make([]*parsedFile, len(files))
+	batch, ok := p.loader.(BatchLoader)
+	if !ok {
+		forEach(len(files), limit, func(i int) { out[i] = p.parse(ctx, files[i]) })
+		return out
+	}
+	start := p.now()
+	opened := make([]*LoadRequest, len(files))
+	forEach(len(files), storeParallelism, func(i int) { out[i], opened[i] = p.open(ctx, files[i]) })
+	var reqs []LoadRequest
+	var of []*parsedFile
+	for i, r := range opened {
+		if r != nil {
+			reqs, of = append(reqs, *r), append(of, out[i])
+		}
+	}
+	if len(reqs) == 0 {
+		return out
+	}
+	for i, res := range batch.LoadAll(ctx, reqs) {
+		p.finish(ctx, of[i], res)
+		of[i].state.Duration = p.now().Sub(start) / time.Duration(len(reqs))
+	}
+	return out
+}
+
+// open reads a file; without a request there is nothing to load.
+func (p *parser) open(ctx context.Context, file string) (*parsedFile, *LoadRequest) {
 	f := &parsedFile{path: file, state: &fileState{}}
-	content, size, err := p.read(file)
-	if err != nil {
+	content, size, err := p.read(ctx, file)
+	switch {
+	case errors.Is(err, ErrChanging):
+		f.changing, f.relist = true, true
+		return f, nil
+	case elsewhere(err):
+		f.err = err
+		return f, nil
+	case err != nil:
 		f.problem("%v", err)
 		f.state.Deps = []Dependency{{Path: file, Hash: unreadable}}
-		return f
-	}
-	if size > p.opts.MaxFileBytes {
+		return f, nil
+	case size > p.opts.MaxFileBytes:
 		f.problem("the file has %d bytes, more than %d: split it, or raise the limit", size, p.opts.MaxFileBytes)
 		f.state.Deps = []Dependency{{Path: file, Hash: tooLarge(size)}}
-		return f
+		return f, nil
 	}
 	f.state.Deps = []Dependency{{Path: file, Hash: blob.Hash(content)}}
-	res := p.load(ctx, LoadRequest{Root: p.root, Path: file, Content: content})
+	return f, &LoadRequest{Root: p.src.Root(), Path: file, Content: content}
+}
+
+// elsewhere reports whether an error is not the file's: storage that does not
+// answer now.
+func elsewhere(err error) bool {
+	return errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrThrottled) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// finish takes over what a load found.
+func (p *parser) finish(ctx context.Context, f *parsedFile, res LoadResult) {
+	if errors.Is(res.Err, ErrChanging) {
+		f.changing, f.relist = true, true
+		return
+	}
+	if res.Err != nil {
+		f.err = res.Err
+		return
+	}
+	file := f.path
 	f.problems = append(f.problems, located(file, res.Problems, "error")...)
 	f.warnings = located(file, res.Warnings, "warning")
 	f.state.Inputs, f.state.ValidUntil = res.Inputs, res.ValidUntil
@@ -111,6 +174,7 @@ func (p *parser) parse(ctx context.Context, file string) *parsedFile {
 	if len(res.Inputs) > 0 {
 		// Taken after loading: a value that changed meanwhile shows at the next scan
 		// or not at all; the loader is asked for the same names again then.
+		var err error
 		if f.state.InputDigest, err = p.loader.Inputs(ctx, res.Inputs); err != nil {
 			f.err = err
 		}
@@ -124,8 +188,6 @@ func (p *parser) parse(ctx context.Context, file string) *parsedFile {
 		seen[d.DagID] = true
 		p.check(f, d)
 	}
-	f.state.Duration = p.now().Sub(start)
-	return f
 }
 
 // unreadable stands for the hash of a content that could not be read. No content
@@ -135,19 +197,20 @@ const unreadable = "unreadable"
 // tooLarge stands for the hash of a DAG file that is not read because of its size.
 func tooLarge(size int64) string { return fmt.Sprintf("%d bytes", size) }
 
-func (p *parser) read(path string) (content []byte, size int64, err error) {
-	r, err := os.Open(filepath.Join(p.root, filepath.FromSlash(path)))
+func (p *parser) read(ctx context.Context, path string) (content []byte, size int64, err error) {
+	fi, err := p.src.Stat(path)
+	if err == nil && fi.Size() > p.opts.MaxFileBytes {
+		return nil, fi.Size(), nil
+	}
+	var r io.ReadCloser
+	if err == nil {
+		r, err = p.src.Open(ctx, path)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("the file cannot be read: %w", err)
 	}
 	defer r.Close()
-	fi, err := r.Stat()
-	if err == nil && fi.Size() > p.opts.MaxFileBytes {
-		return nil, fi.Size(), nil
-	}
-	if err == nil {
-		content, err = io.ReadAll(io.LimitReader(r, p.opts.MaxFileBytes+1))
-	}
+	content, err = io.ReadAll(io.LimitReader(r, p.opts.MaxFileBytes+1))
 	if err != nil {
 		return nil, 0, fmt.Errorf("the file cannot be read: %w", err)
 	}
@@ -214,11 +277,11 @@ func (f *parsedFile) depend(deps ...Dependency) {
 
 // dependOnUnusable makes the file be parsed again when a source file of it that
 // is missing or unusable changes.
-func (f *parsedFile) dependOnUnusable(root, source string) {
+func (f *parsedFile) dependOnUnusable(src Source, source string) {
 	if bundle.CheckPath(source) != nil {
 		return // no file will ever be there
 	}
-	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(source))); errors.Is(err, fs.ErrNotExist) {
+	if _, err := src.Stat(source); errors.Is(err, fs.ErrNotExist) {
 		f.depend(Dependency{Path: source, Hash: Missing})
 		return
 	}
@@ -289,17 +352,21 @@ func (f *parsedFile) warnOutside(d *airflow.DAG) {
 func (p *Processor) snapshot(ctx context.Context, f *parsedFile) {
 	good := f.dags[:0]
 	for _, d := range f.dags {
-		hash, m, err := p.cfg.Bundles.Snapshot(ctx, p.cfg.Folder, f.sources(d.dag), bundle.SnapshotOptions{})
+		hash, m, err := p.cfg.Bundles.SnapshotOf(ctx, p.cfg.Source, f.sources(d.dag), bundle.SnapshotOptions{})
 		var inv *airflow.InvalidError
 		if errors.As(err, &inv) {
 			f.invalid(string(d.dag.DagID), err)
 			for _, pr := range inv.Problems {
-				f.dependOnUnusable(p.cfg.Folder, pr.File)
+				f.dependOnUnusable(p.cfg.Source, pr.File)
 			}
 			continue
 		}
 		if err == nil {
 			err = p.putDocument(ctx, d.dag.DagID, d.hash, d.canonical)
+		}
+		if errors.Is(err, ErrChanging) {
+			f.changing, f.relist = true, true
+			return
 		}
 		if err != nil {
 			f.err = err

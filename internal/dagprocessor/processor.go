@@ -2,6 +2,7 @@ package dagprocessor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -50,7 +51,9 @@ type Processor struct {
 	// errs are digests of the import errors in the Store, by file.
 	errs   map[string]string
 	assets *assetIndex
-	saved  bool     // the cache file holds files and contents
+	// untold are DAGs that Announce has not been told of.
+	untold map[airflow.DagID]bool
+	saved  bool     // the cache holds files, contents and gone
 	watch  *watcher // while Run runs
 	next   nextScan
 }
@@ -64,9 +67,9 @@ func New(c Config) (*Processor, error) {
 	return &Processor{
 		cfg: c, kick: make(chan struct{}, 1), ready: make(chan struct{}),
 		force: map[string]bool{}, again: map[string]bool{},
-		contents: newContents(c.Folder, c.Scan.MaxFileBytes, c.Now), files: map[string]*fileState{},
+		contents: newContents(c.Source, c.Scan.MaxFileBytes, c.Now), files: map[string]*fileState{},
 		byFile: map[string]map[airflow.DagID]bool{}, owner: map[airflow.DagID]string{},
-		conflicts: map[airflow.DagID]map[string]bool{}, gone: map[string]time.Time{}, errs: map[string]string{},
+		conflicts: map[airflow.DagID]map[string]bool{}, gone: map[string]time.Time{}, errs: map[string]string{}, untold: map[airflow.DagID]bool{},
 	}, nil
 }
 
@@ -129,9 +132,13 @@ func (p *Processor) Sync(ctx context.Context) (Summary, error) {
 	start := p.cfg.Now()
 	s := &syncing{p: p, ctx: ctx, changed: map[airflow.DagID]bool{}, stale: map[airflow.DagID]bool{}}
 	p.next = nextScan{}
+	s.saved = start
 	err := s.run()
 	p.next = nextScan{rescan: s.rescan, at: s.rescanAt, walked: s.walked}
 	sum := s.summary(start)
+	if sum.Next = s.rescanAt; s.rescan {
+		sum.Next = p.cfg.Now()
+	}
 	p.broken.Store(sum.ImportErrors > 0)
 	sum.Err = err
 	if len(sum.Changed) > 0 {
@@ -165,8 +172,12 @@ type syncing struct {
 	// looked at again at a certain time.
 	rescan   bool
 	rescanAt time.Time
-	walked   time.Duration
-	errs     []error
+	// relist says that the source has changed since it was listed.
+	relist bool
+	// saved is when the cache was written last.
+	saved  time.Time
+	walked time.Duration
+	errs   []error
 }
 
 func (s *syncing) fail(err error) {
@@ -211,7 +222,7 @@ func (s *syncing) run() error {
 		p.watch.begin(p.cfg.Folder)
 		onDir = p.watch.add
 	}
-	out, err := scan(s.ctx, p.cfg.Folder, p.cfg.Scan, onDir)
+	out, err := scan(s.ctx, p.cfg.Source, p.cfg.Scan, onDir)
 	s.walked = time.Since(walk)
 	if err != nil {
 		restore()
@@ -223,7 +234,10 @@ func (s *syncing) run() error {
 	s.out = out
 	p.contents.begin(out.stamps, force)
 	for _, f := range out.files {
-		delete(p.gone, f)
+		if !p.gone[f].IsZero() {
+			delete(p.gone, f)
+			p.saved = false
+		}
 		if st := p.files[f]; st != nil && (all || again[f] || mend && st.Broken) {
 			st.Pending = true
 		}
@@ -239,7 +253,7 @@ func (s *syncing) run() error {
 		if len(s.errs) > 0 {
 			break
 		}
-		if changing && attempt >= readAttempts {
+		if s.relist || changing && attempt >= readAttempts {
 			s.rescan = true // somebody is writing: look again after a pause
 			break
 		}
@@ -253,7 +267,7 @@ func (s *syncing) run() error {
 		return s.ctx.Err()
 	}
 	s.folderProblems()
-	p.save()
+	s.settle()
 	if p.watch != nil {
 		p.watch.end(out.dirs, p.relevant(s.parsed > 0 || !p.watch.informed()))
 	}
@@ -286,11 +300,11 @@ func (s *syncing) isOutdated(f string, st *fileState, inputs map[string]string) 
 		s.lookAgainAt(st.ValidUntil)
 	}
 	for _, d := range st.Deps {
-		h, err := p.contents.hash(d.Path)
+		h, err := p.contents.hash(s.ctx, d.Path)
 		if err != nil || h != d.Hash {
 			return true // one that cannot be read is reported when it is parsed
 		}
-		if d.Mode != "" && d.Mode != p.contents.mode(d.Path) {
+		if d.Mode != "" && !p.contents.sameMode(d.Path, d.Mode) {
 			return true
 		}
 	}
@@ -334,7 +348,9 @@ func (s *syncing) freed() bool {
 // cache, compared with what the Store has.
 func (p *Processor) load(ctx context.Context) error {
 	if !p.cacheRead {
-		p.readCache()
+		if err := p.readCache(ctx); err != nil {
+			return err
+		}
 	}
 	models, _, err := p.cfg.Store.ListDags(ctx, store.ListOptions{})
 	if err != nil {
@@ -377,19 +393,21 @@ func (p *Processor) load(ctx context.Context) error {
 	return nil
 }
 
-func (p *Processor) readCache() {
+func (p *Processor) readCache(ctx context.Context) error {
+	p.saved = false
+	if p.cfg.Cache != nil {
+		data, err := p.cfg.Cache.Read(ctx)
+		if err != nil {
+			return fmt.Errorf("dagprocessor: read the parse cache: %w", err)
+		}
+		p.files, p.contents.known, p.gone = map[string]*fileState{}, map[string]*content{}, map[string]time.Time{}
+		if d := decodeCache(data, p.cfg.Source.Root(), p.cfg.Loader.Fingerprint()); d != nil {
+			p.saved = true
+			p.files, p.contents.known, p.gone = d.Files, d.Contents, d.Gone
+		}
+	}
 	p.cacheRead = true
-	d := readCache(p.cfg.CacheFile, p.cfg.Folder, p.cfg.Loader.Fingerprint())
-	if d == nil {
-		return
-	}
-	p.saved = true
-	if d.Files != nil {
-		p.files = d.Files
-	}
-	if d.Contents != nil {
-		p.contents.known = d.Contents
-	}
+	return nil
 }
 
 // registered reports whether the Store has what the cache says of a file.
@@ -456,15 +474,33 @@ func (p *Processor) ownedBy(f string) []airflow.DagID {
 	return slices.Sorted(keysOf(p.byFile[f]))
 }
 
-// save writes the cache file if it is behind.
-func (p *Processor) save() {
-	if p.cfg.CacheFile == "" || p.saved && !p.contents.dirty {
+// settle announces what was registered and then writes the cache: what the cache
+// holds was announced.
+func (s *syncing) settle() {
+	p := s.p
+	s.saved = p.cfg.Now()
+	if len(p.untold) > 0 && p.cfg.Announce != nil {
+		if err := p.cfg.Announce(s.ctx, slices.Sorted(keysOf(p.untold))); err != nil {
+			s.fail(fmt.Errorf("dagprocessor: announce the DAGs that changed: %w", err))
+			return
+		}
+	}
+	clear(p.untold)
+	p.save(s.ctx)
+}
+
+// save writes the cache if it is behind.
+func (p *Processor) save(ctx context.Context) {
+	if p.cfg.Cache == nil || p.saved && !p.contents.dirty {
 		return
 	}
 	for _, c := range p.contents.known {
 		c.seen = false
 	}
-	doc := cacheDoc{Format: cacheFormat, Root: p.cfg.Folder, Fingerprint: p.cfg.Loader.Fingerprint(), Contents: p.contents.known, Files: map[string]*fileState{}}
+	doc := cacheDoc{
+		Format: cacheFormat, Root: p.cfg.Source.Root(), Fingerprint: p.cfg.Loader.Fingerprint(),
+		Contents: p.contents.known, Files: map[string]*fileState{}, Gone: p.gone,
+	}
 	for f, st := range p.files {
 		for _, d := range st.Deps {
 			if c := p.contents.known[d.Path]; c != nil {
@@ -480,9 +516,16 @@ func (p *Processor) save() {
 			delete(p.contents.known, k)
 		}
 	}
-	removeOldTmp(p.cfg.CacheFile, p.cfg.Now())
-	if err := doc.write(p.cfg.CacheFile); err != nil {
-		p.cfg.Log.Warn("the parse cache cannot be written: the next start parses every DAG file again", "err", err)
+	data, err := json.Marshal(doc)
+	if err == nil {
+		err = p.cfg.Cache.Write(ctx, data)
+	}
+	if err != nil {
+		p.cfg.Log.Warn("the parse cache cannot be written: the next start parses DAG files again", "err", err)
+		if errors.Is(err, airflow.ErrConflict) {
+			// Another processor wrote it: take up where that one left off.
+			p.cacheRead, p.loaded = false, false
+		}
 		return
 	}
 	p.saved, p.contents.dirty = true, false
@@ -525,7 +568,7 @@ func (s *syncing) vanished() {
 			continue
 		}
 		if p.gone[f].IsZero() {
-			p.gone[f] = now
+			p.gone[f], p.saved = now, false
 		}
 		if at := p.gone[f].Add(p.cfg.StaleThreshold); at.After(now) && len(p.byFile[f]) > 0 {
 			s.lookAgainAt(at)
@@ -536,12 +579,18 @@ func (s *syncing) vanished() {
 	for f := range p.gone {
 		if !lost[f] {
 			delete(p.gone, f)
+			p.saved = false
 		}
 	}
 	sort.Strings(due)
 	var ids []airflow.DagID
 	for _, f := range due {
 		ids = append(ids, p.ownedBy(f)...)
+		if st := p.files[f]; st != nil {
+			for _, d := range st.Dags { // also those that a scan before a crash made stale
+				p.untold[d.DagID] = true
+			}
+		}
 	}
 	failed := s.markStale(ids)
 	for _, f := range due {

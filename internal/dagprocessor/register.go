@@ -34,10 +34,9 @@ func (s *syncing) process(todo []string) (changing bool) {
 	p := s.p
 	ps := p.parser()
 	for batch := range slices.Chunk(todo, batchFiles) {
-		parsed := make([]*parsedFile, len(batch))
-		forEach(len(batch), p.cfg.Parallelism, func(i int) { parsed[i] = ps.parse(s.ctx, batch[i]) })
+		parsed := ps.parseAll(s.ctx, batch, p.cfg.Parallelism)
 		forEach(len(batch), storeParallelism, func(i int) {
-			if parsed[i].err == nil {
+			if parsed[i].err == nil && !parsed[i].changing {
 				p.snapshot(s.ctx, parsed[i])
 			}
 		})
@@ -52,6 +51,7 @@ func (s *syncing) process(todo []string) (changing bool) {
 				p.pending(f.path)
 			case f.changing:
 				changing = true
+				s.relist = s.relist || f.relist
 				p.pending(f.path)
 			default:
 				good = append(good, f)
@@ -60,12 +60,15 @@ func (s *syncing) process(todo []string) (changing bool) {
 		s.register(good)
 		s.parsed += len(batch)
 		p.cfg.Progress(Progress{Parsed: s.parsed, Total: s.total})
+		if p.cfg.Checkpoint > 0 && p.cfg.Now().Sub(s.saved) >= p.cfg.Checkpoint {
+			s.settle()
+		}
 	}
 	return changing
 }
 
 func (p *Processor) parser() *parser {
-	return &parser{root: p.cfg.Folder, loader: p.cfg.Loader, opts: p.cfg.Scan, timeout: p.cfg.LoadTimeout, now: p.cfg.Now, log: p.cfg.Log.Error}
+	return &parser{src: p.cfg.Source, loader: p.cfg.Loader, opts: p.cfg.Scan, timeout: p.cfg.LoadTimeout, now: p.cfg.Now, log: p.cfg.Log.Error}
 }
 
 // pending marks a file to be parsed again.
@@ -114,6 +117,7 @@ func (s *syncing) register(files []*parsedFile) {
 			s.fail(fmt.Errorf("%s: DAG %q: %w", r.file.path, r.id(), r.err))
 		default:
 			loaded[r.file.path] = append(loaded[r.file.path], dagState{r.id(), r.hash, r.bundle, len(r.dag.Tasks)})
+			p.untold[r.id()] = true
 			if r.written {
 				s.changed[r.id()] = true
 			}
@@ -336,7 +340,7 @@ func (p *Processor) tryWriteDag(ctx context.Context, r *registration) error {
 func (p *Processor) facts(m *airflow.DagModel, r *registration) {
 	d := r.dag
 	m.IsStale, m.HasImportErrors = false, false
-	m.RelativeFileloc, m.Fileloc = r.file.path, p.contents.abs(r.file.path)
+	m.RelativeFileloc, m.Fileloc = r.file.path, p.cfg.Source.Name(r.file.path)
 	m.LatestHash, m.BundleHash = r.hash, r.bundle
 	m.DagDisplayName, m.Description = d.DagDisplayName, d.Description
 	setDefault(&m.DagDisplayName, m.DagDisplayName == "", string(d.DagID))
@@ -473,6 +477,7 @@ func (s *syncing) markStale(ids []airflow.DagID) map[airflow.DagID]bool {
 			continue
 		}
 		p.disown(id)
+		p.untold[id] = true
 		s.changed[id], s.stale[id] = true, true
 	}
 	return failed
@@ -483,6 +488,7 @@ func (s *syncing) markBroken(ids []airflow.DagID) error {
 	for _, id := range ids {
 		m, err := s.p.cfg.Store.GetDag(s.ctx, id)
 		if errors.Is(err, airflow.ErrNotFound) || err == nil && m.HasImportErrors {
+			s.p.untold[id] = true
 			continue
 		}
 		if err == nil {
@@ -494,6 +500,7 @@ func (s *syncing) markBroken(ids []airflow.DagID) error {
 		if err != nil {
 			return fmt.Errorf("DAG %q: %w", id, err)
 		}
+		s.p.untold[id] = true
 		s.changed[id] = true
 	}
 	return nil

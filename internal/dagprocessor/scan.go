@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"sort"
 	"strings"
 )
@@ -72,18 +71,24 @@ type stamp struct {
 	CTime int64       `json:"c,omitempty"`
 	Ino   uint64      `json:"i,omitempty"`
 	Mode  fs.FileMode `json:"x,omitempty"`
+	// Version is that of a Versioned file.
+	Version string `json:"v,omitempty"`
 }
 
 func stampOf(fi fs.FileInfo) stamp {
 	ino, ctime := changeTime(fi)
-	return stamp{Size: fi.Size(), MTime: fi.ModTime().UnixNano(), CTime: ctime, Ino: ino, Mode: fi.Mode().Perm()}
+	st := stamp{Size: fi.Size(), MTime: fi.ModTime().UnixNano(), CTime: ctime, Ino: ino, Mode: fi.Mode().Perm()}
+	if v, ok := fi.(Versioned); ok {
+		st.Version = v.Version()
+	}
+	return st
 }
 
 // found is what a scan found.
 type found struct {
 	files      []string         // DAG files relative to the root, sorted, at most MaxFiles
 	stamps     map[string]stamp // of files
-	dirs       map[string]bool  // absolute paths of the folders searched
+	dirs       map[string]bool  // folders searched, as people name them
 	unreadable []string         // relative paths of files and folders that exist and could not be read
 	problems   []string         // of ignore files, limits, unreadable folders
 	dropped    int              // files beyond MaxFiles
@@ -99,19 +104,17 @@ func (f *found) hidden(p string) bool {
 	return false
 }
 
+// maxIgnoreBytes is how much of an ignore file is read.
+const maxIgnoreBytes = 1 << 20
+
 type scanner struct {
 	opts    ScanOptions
-	root    string
-	onDir   func(abs string) // called before a folder is read
+	src     Source
+	onDir   func(name string) // called before a folder is read, with the name people use
 	out     *found
-	visited map[fileID]bool
+	visited map[string]bool
 	links   []link // folders behind symbolic links, for later
 	err     error
-}
-
-type fileID struct {
-	dev, ino uint64
-	path     string // where the system has no inode numbers
 }
 
 type link struct {
@@ -120,18 +123,16 @@ type link struct {
 	rules ignoreRules
 }
 
-// scan walks root. Real folders are searched first; a folder behind a symbolic
+// scan walks a source. Real folders are searched first; a folder behind a symbolic
 // link only if no other path has led to it, so that cycles end and no file is
 // found twice. An error means that the root itself cannot be read.
-func scan(ctx context.Context, root string, o ScanOptions, onDir func(string)) (*found, error) {
+func scan(ctx context.Context, src Source, o ScanOptions, onDir func(string)) (*found, error) {
 	s := &scanner{
-		opts: o, root: root, onDir: onDir, visited: map[fileID]bool{},
+		opts: o, src: src, onDir: onDir, visited: map[string]bool{},
 		out: &found{stamps: map[string]stamp{}, dirs: map[string]bool{}},
 	}
-	if fi, err := os.Stat(root); err != nil {
-		return nil, fmt.Errorf("DAG folder: %w", err)
-	} else if !fi.IsDir() {
-		return nil, fmt.Errorf("DAG folder %s is not a folder", root)
+	if err := src.Refresh(ctx); err != nil {
+		return nil, err
 	}
 	s.dir(ctx, "", 0, nil)
 	for len(s.links) > 0 && s.err == nil {
@@ -166,17 +167,17 @@ func (s *scanner) dir(ctx context.Context, rel string, depth int, rules ignoreRu
 	if s.err != nil {
 		return
 	}
-	abs := filepath.Join(s.root, filepath.FromSlash(rel))
-	id, err := identify(abs)
+	name := s.src.Name(rel)
+	id, err := s.src.Identity(rel)
 	if err == nil {
 		if s.visited[id] {
 			return
 		}
 		s.visited[id] = true
 	}
-	s.onDir(abs)
-	s.out.dirs[abs] = true
-	entries, err := os.ReadDir(abs)
+	s.onDir(name)
+	s.out.dirs[name] = true
+	entries, err := s.src.ReadDir(rel)
 	if errors.Is(err, fs.ErrNotExist) && rel != "" {
 		return // removed while the scan was on its way
 	}
@@ -192,7 +193,7 @@ func (s *scanner) dir(ctx context.Context, rel string, depth int, rules ignoreRu
 	}
 	for _, e := range entries {
 		if e.Name() == IgnoreFile {
-			rules = s.ignoreFile(rel, abs, rules)
+			rules = s.ignoreFile(ctx, rel, rules)
 		}
 	}
 	for _, e := range entries {
@@ -200,8 +201,13 @@ func (s *scanner) dir(ctx context.Context, rel string, depth int, rules ignoreRu
 	}
 }
 
-func (s *scanner) ignoreFile(rel, abs string, rules ignoreRules) ignoreRules {
-	text, err := os.ReadFile(filepath.Join(abs, IgnoreFile))
+func (s *scanner) ignoreFile(ctx context.Context, rel string, rules ignoreRules) ignoreRules {
+	var text []byte
+	r, err := s.src.Open(ctx, path.Join(rel, IgnoreFile))
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(r, maxIgnoreBytes))
+		err = errors.Join(err, r.Close())
+	}
 	if err != nil {
 		s.out.problems = append(s.out.problems, fmt.Sprintf("%s cannot be read: %v", path.Join(rel, IgnoreFile), err))
 		return rules
@@ -217,7 +223,7 @@ func (s *scanner) entry(ctx context.Context, dir string, depth int, rules ignore
 	if !isLink && !e.IsDir() && !s.opts.isDagFile(e.Name()) {
 		return
 	}
-	fi, err := os.Stat(filepath.Join(s.root, filepath.FromSlash(rel)))
+	fi, err := s.src.Stat(rel)
 	if errors.Is(err, fs.ErrNotExist) {
 		return // gone meanwhile, or a dangling link
 	}
@@ -248,16 +254,4 @@ func (s *scanner) entry(ctx context.Context, dir string, depth int, rules ignore
 func (s *scanner) skip(rel, problem string) {
 	s.out.unreadable = append(s.out.unreadable, rel)
 	s.out.problems = append(s.out.problems, problem)
-}
-
-func identify(abs string) (fileID, error) {
-	fi, err := os.Stat(abs)
-	if err != nil {
-		return fileID{}, err
-	}
-	if ino, dev, ok := inode(fi); ok {
-		return fileID{dev: dev, ino: ino}, nil
-	}
-	real, err := filepath.EvalSymlinks(abs)
-	return fileID{path: real}, err
 }

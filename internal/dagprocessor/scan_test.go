@@ -106,7 +106,7 @@ func tree(t *testing.T, names ...string) string {
 
 func scanned(t *testing.T, root string, o ScanOptions) *found {
 	t.Helper()
-	out, err := scan(context.Background(), root, o.withDefaults(), func(string) {})
+	out, err := scan(context.Background(), Folder(root), o.withDefaults(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,15 +153,15 @@ func TestScanIgnoreFiles(t *testing.T) {
 
 func TestScanErrors(t *testing.T) {
 	root := tree(t, "a.yml")
-	if _, err := scan(context.Background(), filepath.Join(root, "a.yml"), ScanOptions{}.withDefaults(), func(string) {}); err == nil {
+	if _, err := scan(context.Background(), Folder(filepath.Join(root, "a.yml")), ScanOptions{}.withDefaults(), func(string) {}); err == nil {
 		t.Error("a file was taken for a folder")
 	}
-	if _, err := scan(context.Background(), filepath.Join(root, "none"), ScanOptions{}.withDefaults(), func(string) {}); err == nil {
+	if _, err := scan(context.Background(), Folder(filepath.Join(root, "none")), ScanOptions{}.withDefaults(), func(string) {}); err == nil {
 		t.Error("a folder that does not exist was scanned")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := scan(ctx, root, ScanOptions{}.withDefaults(), func(string) {}); err == nil {
+	if _, err := scan(ctx, Folder(root), ScanOptions{}.withDefaults(), func(string) {}); err == nil {
 		t.Error("a cancelled scan had no error")
 	}
 }

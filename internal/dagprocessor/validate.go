@@ -73,7 +73,7 @@ func Validate(ctx context.Context, c ValidateConfig, paths []string) ([]FileRepo
 	parsed := make([]*parsedFile, len(targets))
 	forEach(len(targets), c.Parallelism, func(i int) {
 		t := targets[i]
-		ps := &parser{root: t.root, loader: c.Loader, opts: c.Scan, timeout: c.LoadTimeout, now: time.Now, log: c.Log.Error}
+		ps := &parser{src: Folder(t.root), loader: c.Loader, opts: c.Scan, timeout: c.LoadTimeout, now: time.Now, log: c.Log.Error}
 		parsed[i] = ps.parse(ctx, t.rel)
 		parsed[i].missingSources(t.root)
 	})
@@ -148,7 +148,7 @@ func validationTargets(ctx context.Context, c ValidateConfig, paths []string) ([
 			add(root, filepath.ToSlash(below), given)
 			continue
 		}
-		out, err := scan(ctx, abs, c.Scan, func(string) {})
+		out, err := scan(ctx, Folder(abs), c.Scan, func(string) {})
 		if err != nil {
 			return nil, nil, err
 		}

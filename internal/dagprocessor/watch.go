@@ -25,6 +25,9 @@ const (
 // changed, until ctx ends; it returns nil then. What fails is logged and tried
 // again. At most one Run of a processor at a time.
 func (p *Processor) Run(ctx context.Context) error {
+	if p.cfg.Folder == "" {
+		return errors.New("dagprocessor: only a folder of this machine can be watched")
+	}
 	w := newWatcher(p)
 	defer w.close()
 	p.scanMu.Lock()
@@ -226,7 +229,7 @@ func (w *watcher) end(dirs map[string]bool, relevant map[string]bool) {
 	}
 	keep := map[string]bool{filepath.Dir(w.p.cfg.Folder): true}
 	for key := range w.relevant {
-		dir := filepath.Dir(w.p.contents.abs(key))
+		dir := filepath.Dir(w.p.cfg.Source.Name(key))
 		keep[dir] = true
 		if !dirs[dir] && !w.watched[dir] {
 			w.addLocked(dir)
