@@ -30,6 +30,12 @@ const (
 	// prefix (default "airflow").
 	SecretsBackend = "GUST_SECRETS_BACKEND"
 	SecretsPrefix  = "GUST_SECRETS_PREFIX"
+	// DagEventsQueueURL is the queue of changes of the DAG bucket: S3's events, and
+	// the DAG processor's messages to itself.
+	DagEventsQueueURL = "GUST_DAG_EVENTS_QUEUE_URL"
+	// DagEnv is a JSON object of the environment variables that DAG files may use as
+	// $NAME; the functions' own are not shown to them.
+	DagEnv = "GUST_DAG_ENV"
 	// ParserFunction is the name of the function that parses DAG files.
 	ParserFunction = "GUST_PARSER_FUNCTION"
 	// WorkerQueue is the Airflow queue a worker serves.
@@ -60,5 +66,7 @@ func Functions() []string {
 const (
 	BlobPrefix = "blobs/" // content-addressed bundle files and snapshots
 	XComPrefix = "xcoms/" // XComs above 64 KB
+	// DagStatePrefix holds what the DAG processor registered last.
+	DagStatePrefix = "dagprocessor/"
 	LogPrefix  = "logs/"  // task logs kept in S3, in Airflow's layout
 )

@@ -110,6 +110,11 @@ func (e *Engine) Trigger(ctx context.Context, o TriggerOptions) (airflow.DagRun,
 		}
 		return have, err
 	}
+	if e.remote() {
+		// Not heard of, it starts with the next tick.
+		e.sendAll(ctx, Message{Kind: MessageDag, DagID: info.DagID, RunID: info.RunID})
+		return info, nil
+	}
 	e.lookup(info)
 	e.dagMoved(info.DagID)
 	return info, nil

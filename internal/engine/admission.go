@@ -34,6 +34,34 @@ type admission struct {
 	perTask     map[scheduler.TaskKey]int // queued, running and deferred over all runs
 	lanes       map[laneKey]*lane
 	order       laneHeap // lanes that have waiters
+	// quotas take the place of max_active_tis_per_dag where a ledger is the authority.
+	quotas map[scheduler.TaskKey]int
+}
+
+// perDagFull reports whether a task has as many instances over all runs as it may.
+func (a *admission) perDagFull(l *lane) bool {
+	most := l.node.Task.MaxActiveTIsPerDag
+	if most <= 0 {
+		return false
+	}
+	k := scheduler.TaskKey{DagID: l.key.run.DagID, TaskID: l.node.ID}
+	if q, ok := a.quotas[k]; ok {
+		most = q
+	}
+	return a.perTask[k] >= most
+}
+
+// blockedBy says, by task, what keeps the first waiter of a run's task from a slot.
+func (a *admission) blockedBy(key store.RunKey) map[airflow.TaskID]scheduler.Code {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[airflow.TaskID]scheduler.Code{}
+	for lk, l := range a.lanes { // a map of its own: order does not matter
+		if lk.run == key && len(l.waiting) > 0 {
+			out[l.node.ID] = a.why(l)
+		}
+	}
+	return out
 }
 
 type poolState struct {
@@ -42,11 +70,21 @@ type poolState struct {
 	includeDeferred bool
 	occupied        int
 	deferred        int
+	// ceiling, where limited, is what the run may hold in all; see setQuotas.
+	ceiling int
+	limited bool
 }
 
 func (p *poolState) open(slots int) bool {
 	if !p.exists {
 		return false
+	}
+	if p.limited {
+		used := p.occupied
+		if p.includeDeferred {
+			used += p.deferred
+		}
+		return slots <= p.ceiling-used
 	}
 	if p.slots == airflow.UnlimitedSlots {
 		return true
@@ -356,7 +394,7 @@ func (a *admission) why(l *lane) scheduler.Code {
 		return scheduler.CodePoolFull
 	case l.run.active >= l.run.graph.DAG.MaxActiveTasks:
 		return scheduler.CodeMaxActiveTasks
-	case t.MaxActiveTIsPerDag > 0 && a.perTask[scheduler.TaskKey{DagID: l.key.run.DagID, TaskID: l.node.ID}] >= t.MaxActiveTIsPerDag:
+	case a.perDagFull(l):
 		return scheduler.CodeMaxTIsPerDag
 	case t.MaxActiveTIsPerDagRun > 0 && l.run.perTask[l.key.task] >= t.MaxActiveTIsPerDagRun:
 		return scheduler.CodeMaxTIsPerDagRun
@@ -625,6 +663,26 @@ type poolCache struct {
 	defaultSlots int
 	mu           sync.Mutex
 	read         time.Time
+	pools        []airflow.Pool
+}
+
+// get returns a pool as last read.
+func (c *poolCache) get(name string) (airflow.Pool, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.pools {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return airflow.Pool{}, false
+}
+
+// all returns the pools as last read; they are not changed.
+func (c *poolCache) all() []airflow.Pool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pools
 }
 
 const poolRefresh = 5 * time.Second
@@ -648,7 +706,10 @@ func (c *poolCache) refresh(ctx context.Context, a *admission, now time.Time) {
 	if !found {
 		pools = append(pools, airflow.Pool{Name: airflow.DefaultPool, Slots: c.defaultSlots})
 	}
-	a.setPools(pools)
+	c.pools = pools
+	if a != nil {
+		a.setPools(pools)
+	}
 	c.read = now
 }
 

@@ -80,7 +80,12 @@ func (e *Engine) claimableFor(ctx context.Context, d worker.Dispatch) (*claimabl
 	if c != nil && e.now().Sub(c.offered) < time.Minute {
 		return c, nil
 	}
-	info, err := e.store.GetRun(ctx, store.RunKey{DagID: d.Key.DagID, RunID: d.Key.RunID})
+	key := store.RunKey{DagID: d.Key.DagID, RunID: d.Key.RunID}
+	ctx, err := e.store.Prefetch(ctx, store.Prefetch{Runs: []store.RunKey{key}})
+	if err != nil {
+		return nil, err
+	}
+	info, err := e.store.GetRun(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -378,6 +383,9 @@ func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Repor
 	if err := e.store.Finish(ctx, d.Key, d.DispatchSeq, a.ClaimID, doc); err != nil {
 		return err
 	}
+	if e.remote() {
+		return e.announce(ctx, ReportOf(d))
+	}
 	dd := d
 	e.Post(airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}, Event{Dispatch: &dd, Report: r})
 	return nil
@@ -392,11 +400,17 @@ func (b *Backend) Yield(ctx context.Context, d worker.Dispatch, who worker.Ident
 	switch err := b.e.store.Yield(ctx, d.Key, d.DispatchSeq, claimID(who)); {
 	case isSuperseded(err):
 		// It does not run any more: its report, whose answer it missed, is stored.
+		if b.e.remote() {
+			return b.e.announce(ctx, ReportOf(d))
+		}
 		dd := d
 		b.e.Post(run, Event{Dispatch: &dd})
 		return nil
 	case err != nil:
 		return err
+	}
+	if b.e.remote() {
+		return b.e.announce(ctx, ReportOf(d))
 	}
 	b.e.Post(run, Event{
 		Core:  &scheduler.Report{Kind: scheduler.ReportStopped, Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq},

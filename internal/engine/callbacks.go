@@ -34,7 +34,7 @@ type callbackDoc struct {
 // pendingCallbacks lists the callbacks that a step asks for. Their ids name what
 // they are about, so that the same callback is recognised when it comes again.
 func (e *Engine) pendingCallbacks(r *run, o *outcome, now time.Time) []store.PendingEffect {
-	if e.callbacks == nil {
+	if e.callbacks == nil && e.callbackQueue == nil {
 		return nil
 	}
 	var out []store.PendingEffect
@@ -68,6 +68,19 @@ func (e *Engine) pendingCallbacks(r *run, o *outcome, now time.Time) []store.Pen
 
 // runCallbacks carries pending callbacks out in the background.
 func (e *Engine) runCallbacks(ps []store.PendingEffect) {
+	if e.callbackQueue != nil {
+		if len(ps) == 0 {
+			return
+		}
+		ids := make([]string, len(ps))
+		for i, p := range ps {
+			ids[i] = p.ID
+		}
+		if err := e.callbackQueue.SubmitCallbacks(e.closing, ids); err != nil {
+			e.log.Error("callbacks not submitted; they are sent again by the sweep", "count", len(ids), "err", err)
+		}
+		return
+	}
 	for _, p := range ps {
 		e.mu.Lock()
 		busy := e.inFlight[p.ID]
@@ -139,7 +152,7 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 // recoverCallbacks carries out what another process left pending: one that died,
 // or a tool that does not run callbacks itself.
 func (e *Engine) recoverCallbacks(ctx context.Context) error {
-	if e.callbacks == nil || e.passive {
+	if e.callbacks == nil && e.callbackQueue == nil || e.passive {
 		return nil
 	}
 	ps, err := e.store.ListPendingEffects(ctx)

@@ -44,23 +44,33 @@ func (e *Engine) effects(ctx context.Context, r *run, o *outcome) {
 		}
 	}
 	if len(ds) > 0 && e.submitter != nil {
-		e.offer(r, ds)
+		if !e.shared {
+			e.offer(r, ds)
+		}
 		if err := e.submitter.Submit(ctx, ds); err != nil {
 			e.log.ErrorContext(ctx, "dispatches not submitted; they are sent again by the sweep", "run", r.key.String(), "count", len(ds), "err", err)
+			e.noteRun(r.key, err)
 		}
 	}
 	e.syncInfo(ctx, r, o)
 	if e.passive {
+		if e.remote() {
+			e.sendAll(ctx, Message{Kind: MessageRun, DagID: r.key.DagID, RunID: r.key.RunID})
+		}
 		return // the running server finds the callbacks pending
 	}
 	e.runCallbacks(o.pending)
+	if e.shared {
+		e.sendTimer(ctx, r)
+		e.watch(ctx, r)
+	}
 	if rs.Header.State.Finished() {
 		e.finished(ctx, r, o)
 	} else {
 		e.setWake(r, e.nextWake(r, o))
 	}
 	if len(o.transitions) > 0 {
-		e.wakeFollowers(r, o)
+		e.wakeFollowers(ctx, r, o)
 	}
 }
 
@@ -152,6 +162,7 @@ func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 	})
 	if err != nil {
 		e.log.ErrorContext(ctx, "run header not updated; the sweep repairs it", "run", r.key.String(), "err", err)
+		e.noteRun(r.key, err)
 		return
 	}
 	e.mu.Lock()
@@ -203,7 +214,9 @@ func (e *Engine) finished(ctx context.Context, r *run, o *outcome) {
 	if e.infoOf(r).State != h.State {
 		return // INFO could not be written: the run stays listed and Sweep comes back
 	}
-	e.admission.drop(r.key)
+	if !e.shared {
+		e.admission.drop(r.key)
+	}
 	clear(r.triggers)
 	e.dropWatchers(r)
 	e.mu.Lock()
@@ -217,9 +230,18 @@ func (e *Engine) finished(ctx context.Context, r *run, o *outcome) {
 	}
 	// A backfill may have taken over a run whose state knows nothing of it.
 	if id := e.infoOf(r).BackfillID; id != 0 {
+		if e.shared {
+			if err := e.syncDag(ctx, r.key.DagID); err != nil {
+				e.noteRun(r.key, err)
+			}
+		}
 		e.completeBackfill(ctx, id)
 	}
 	e.dagMoved(r.key.DagID)
+	if e.shared {
+		e.notifyStored(ctx, r.key.DagID)
+		return
+	}
 	e.notifyWatchers(r.key.DagID)
 }
 
@@ -255,7 +277,7 @@ func (e *Engine) audit(ctx context.Context, event, owner string, dag airflow.Dag
 
 // wakeFollowers steps the runs that may wait for what changed in this one: later
 // runs of the DAG whose tasks depend on the past.
-func (e *Engine) wakeFollowers(r *run, o *outcome) {
+func (e *Engine) wakeFollowers(ctx context.Context, r *run, o *outcome) {
 	if !r.graph.DependsOnPast() || r.state.Header.LogicalDate == nil {
 		return
 	}
@@ -266,8 +288,18 @@ func (e *Engine) wakeFollowers(r *run, o *outcome) {
 	if !done {
 		return
 	}
+	if e.shared {
+		if err := e.syncDag(ctx, r.key.DagID); err != nil {
+			e.noteRun(r.key, err)
+			return
+		}
+	}
 	for _, other := range e.activeRuns(r.key.DagID) {
 		if ld := e.infoOf(other).LogicalDate; other != r && ld != nil && ld.After(*r.state.Header.LogicalDate) {
+			if e.shared {
+				e.pokeFresh(other.key)
+				continue
+			}
 			e.poke(other)
 		}
 	}

@@ -112,6 +112,13 @@ type Options struct {
 	// Background runs f beside what the engine does, for simulations that decide
 	// when; f may never run, as when the process dies. nil: a goroutine.
 	Background func(f func())
+	// Outbox makes this the engine of schedulers that come and go (Lambda): limits
+	// across runs, timers and watchers are kept in the store and in queues, and
+	// Handle and TickServerless do the work. With Passive, it is the engine of
+	// workers and tools beside such schedulers. nil: one process that is up all the time.
+	Outbox Outbox
+	// CallbackQueue, with Outbox, carries callbacks to workers. nil: Callbacks runs them here.
+	CallbackQueue CallbackQueue
 	// PanicsEscape lets a panic in a step end the process, for simulations whose
 	// checks panic. By default it fails the step: other runs go on.
 	PanicsEscape bool
@@ -129,7 +136,14 @@ type Engine struct {
 	records   func(Record)
 	passive   bool
 	escape    bool
-	beside    func(func())
+
+	outbox        Outbox
+	callbackQueue CallbackQueue
+	shared        bool       // decides, and others do on the same store
+	one           sync.Mutex // one invocation at a time
+	handling      *handling
+	changed       map[airflow.DagID]bool // DAGs all of whose runs are to be looked at
+	beside        func(func())
 
 	docs      *documents
 	admission *admission
@@ -175,6 +189,9 @@ func New(o Options) *Engine {
 		records:       o.Records,
 		passive:       o.Passive,
 		escape:        o.PanicsEscape,
+		outbox:        o.Outbox,
+		callbackQueue: o.CallbackQueue,
+		shared:        o.Outbox != nil && !o.Passive,
 		beside:        o.Background,
 		runs:          map[store.RunKey]*run{},
 		byDag:         map[airflow.DagID]map[store.RunKey]*run{},
@@ -188,6 +205,7 @@ func New(o Options) *Engine {
 		backfills:     map[int64]airflow.Backfill{},
 		claims:        map[claimKey]*claimable{},
 		inFlight:      map[string]bool{},
+		changed:       map[airflow.DagID]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -241,6 +259,7 @@ type run struct {
 	busy     bool // being stepped
 	gone     bool // finished and forgotten
 	wake     time.Time
+	stale    bool           // the state must be read again before the next step
 	info     airflow.DagRun // last known INFO, for limits and lists
 
 	mu       sync.Mutex
@@ -254,6 +273,15 @@ type run struct {
 	// refreshed is when the rows of queued instances were last read.
 	refreshed time.Time
 	failing
+
+	// Where schedulers share a store: slots is the run's own authority, settled what
+	// the ledgers know it to hold, owes those to be told; armed is when its timer
+	// fires and arming the time to be sent; watched are the deferrals stored as watches.
+	slots         *admission
+	settled       map[string]int
+	owes          []string
+	armed, arming time.Time
+	watched       map[uint32]bool
 }
 
 // lookup returns the run, adding it when it is new.
@@ -296,8 +324,10 @@ func (e *Engine) forgetDeleted(key store.RunKey) {
 		}
 	}
 	e.mu.Unlock()
-	e.admission.drop(key)
-	e.slotsFreed(key)
+	if !e.shared {
+		e.admission.drop(key)
+		e.slotsFreed(key)
+	}
 	if r != nil {
 		e.forget(r)
 	}
@@ -329,6 +359,9 @@ type Event struct {
 // Post delivers an event to a run. Events are lost when the process dies: every
 // one of them is found again in the store by Recover.
 func (e *Engine) Post(info airflow.DagRun, ev Event) {
+	if e.remote() {
+		return // those who post there announce it
+	}
 	r := e.lookup(info)
 	e.post(r, ev)
 }
@@ -342,6 +375,10 @@ func (e *Engine) post(r *run, ev Event) {
 
 // poke asks for a step without an event.
 func (e *Engine) poke(r *run) {
+	if e.remote() {
+		e.sendAll(context.Background(), Message{Kind: MessageRun, DagID: r.key.DagID, RunID: r.key.RunID})
+		return
+	}
 	e.mu.Lock()
 	e.enqueueLocked(r)
 	e.mu.Unlock()
@@ -390,7 +427,14 @@ func (e *Engine) Work(ctx context.Context) bool {
 	r.queued, r.busy = false, true
 	mail := r.mail
 	r.mail = nil
+	stale := r.stale
+	r.stale = false
 	e.mu.Unlock()
+	if stale {
+		r.mu.Lock()
+		e.unload(r)
+		r.mu.Unlock()
+	}
 
 	if err := e.step(ctx, r, mail); err != nil {
 		e.log.ErrorContext(ctx, "step failed", "dag_id", r.key.DagID, "run_id", r.key.RunID, "err", err)

@@ -33,6 +33,12 @@ var drivers = map[string]func(testing.TB) kv.Driver{
 
 // on runs f with a fresh harness on every driver.
 func on(t *testing.T, cfg engine.Config, f func(*testing.T, *enginetest.Harness)) {
+	t.Run("shared", func(t *testing.T) {
+		d := memkv.New(memkv.Options{})
+		h := enginetest.NewShared(d, cfg, nil)
+		t.Cleanup(func() { h.Engine.Close(); _ = d.Close() })
+		f(t, h)
+	})
 	for name, open := range drivers {
 		t.Run(name, func(t *testing.T) {
 			d := open(t)

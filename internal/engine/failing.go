@@ -100,6 +100,7 @@ func retryAfter(n int, err error) time.Duration {
 // store keeps a note, which Explain shows.
 func (e *Engine) putBack(ctx context.Context, r *run, mail []Event, err error) {
 	answer(mail, err)
+	e.noteRun(r.key, err)
 	if e.passive {
 		return
 	}
@@ -111,11 +112,21 @@ func (e *Engine) putBack(ctx context.Context, r *run, mail []Event, err error) {
 	}
 	r.failures++
 	e.mu.Lock()
+	if e.shared {
+		e.mu.Unlock() // its messages come again
+		e.noteTrouble(ctx, r, err)
+		return
+	}
 	r.mail = append(kept, r.mail...)
 	r.wake = e.now().Add(retryAfter(r.failures, err))
 	e.wakes.push(r.wake, r)
 	e.mu.Unlock()
 	e.notify()
+	e.noteTrouble(ctx, r, err)
+}
+
+// noteTrouble leaves a note of a failing run in the store.
+func (e *Engine) noteTrouble(ctx context.Context, r *run, err error) {
 	if text := err.Error(); !transient(err) && text != r.trouble {
 		t := store.Trouble{Since: e.utcNow(), Version: r.failedAt, Error: text}
 		if perr := e.store.PutTrouble(ctx, r.key, t); perr != nil {

@@ -13,7 +13,7 @@ import (
 // slotsNow is who holds and who waits for slots. A passive engine does not hand
 // out slots: it works the accounts out from the states of the unfinished runs.
 func (e *Engine) slotsNow(ctx context.Context) (*admission, error) {
-	if !e.passive {
+	if !e.passive && !e.shared {
 		return e.admission, nil
 	}
 	a := newAdmission(e.cfg.Parallelism)

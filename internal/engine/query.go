@@ -181,6 +181,9 @@ func (e *Engine) PutPool(ctx context.Context, p airflow.Pool) error {
 		return err
 	}
 	e.pools.invalidate()
+	if e.outbox != nil {
+		return e.pokeWaiting(ctx, "pool:"+p.Name)
+	}
 	e.pokeAll()
 	return nil
 }

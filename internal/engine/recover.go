@@ -54,6 +54,12 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 // Discover takes runs and backfills under management that another process
 // created or changed.
 func (e *Engine) Discover(ctx context.Context) error {
+	if e.shared {
+		e.pools.invalidate()
+		err := errors.Join(e.refreshBackfills(ctx), e.sweepAll(ctx), e.resendCallbacks(ctx))
+		e.completeBackfills(ctx)
+		return err
+	}
 	err := errors.Join(e.refreshBackfills(ctx), e.discover(ctx, RecoverOptions{}, false), e.recoverCallbacks(ctx))
 	if err == nil {
 		e.completeBackfills(ctx)
@@ -179,6 +185,13 @@ type outstanding struct {
 // sweepRun posts the events that the rows of a run's outstanding dispatches call for.
 func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 	r.mu.Lock()
+	e.mu.Lock()
+	stale := r.stale
+	r.stale = false
+	e.mu.Unlock()
+	if stale {
+		e.unload(r)
+	}
 	if err := e.load(ctx, r, false); err != nil {
 		r.mu.Unlock()
 		return err
@@ -226,7 +239,7 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 			if a.MinDispatchSeq > d.DispatchSeq {
 				// Fenced for a step that was never committed: nobody can claim it any more.
 				core(scheduler.ReportNotAccepted, "the dispatch was withdrawn by a step that was not committed")
-			} else if (o.Lost != nil || now.Sub(x.queued) > time.Minute) && !e.observed(d) {
+			} else if (o.Lost != nil || e.overdue(now.Sub(x.queued))) && !e.observed(d) {
 				again = append(again, d)
 			}
 		case a.DispatchSeq > d.DispatchSeq:
@@ -267,6 +280,16 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 		return e.submitter.Submit(ctx, again)
 	}
 	return nil
+}
+
+// overdue reports whether a dispatch that was queued so long ago and not claimed
+// is to be sent again. A queue outside this process keeps what it was given, so
+// there it is sent again seldom.
+func (e *Engine) overdue(waited time.Duration) bool {
+	if !e.shared {
+		return waited > time.Minute
+	}
+	return waited > e.cfg.QueuedTimeout && waited%e.cfg.QueuedTimeout < time.Minute
 }
 
 // OnLost sets what is told about dispatches whose worker is lost, for instance to

@@ -58,6 +58,12 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 		version := r.version
 		if o, err = e.guarded(ctx, r, mail); err == nil {
 			e.recovered(ctx, r)
+			if e.shared && r.state != nil {
+				if serr := e.settle(ctx, r, false); serr != nil {
+					e.log.ErrorContext(ctx, "slots not given back; the sweep repairs it", "run", r.key.String(), "err", serr)
+					e.noteRun(r.key, serr)
+				}
+			}
 			e.guardEffects(ctx, r, o)
 			answer(mail, nil)
 			return nil
@@ -93,6 +99,10 @@ func (e *Engine) unload(r *run) {
 	r.state, r.encoded, r.version = nil, nil, 0
 	r.refreshed = time.Time{}
 	r.triggers = map[int]trigger{}
+	if e.shared {
+		r.slots, r.settled, r.armed, r.arming = nil, nil, time.Time{}, time.Time{}
+		return
+	}
 	e.admission.unload(r.key)
 }
 
@@ -142,7 +152,12 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 		return err
 	}
 	r.graph, r.state, r.encoded = g, rs, stored.Chunks
-	e.admission.load(r.key, r.graph, rs)
+	r.armed = stored.Wake
+	if e.shared {
+		e.pools.refresh(ctx, nil, e.utcNow())
+		e.heldNow(r)
+	}
+	e.slotsOf(r).load(r.key, r.graph, rs)
 	err = e.loadTriggers(ctx, r)
 	e.dropWatchers(r)
 	return err
@@ -221,7 +236,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if r.state.Count(airflow.TIQueued) == 0 {
 		r.refreshed = now // what is queued later is younger than this
 	}
-	if now.Sub(r.refreshed) > e.cfg.QueuedTimeout/2 {
+	if !e.shared && now.Sub(r.refreshed) > e.cfg.QueuedTimeout/2 {
 		// Before an instance counts as stuck in queued: was it claimed? META does
 		// not tell, so a state that was just loaded never does (refreshed is zero).
 		if err := e.refreshRunning(ctx, r, o, now); err != nil {
@@ -240,7 +255,12 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	o.decision = scheduler.Decide(r.graph, r.state, facts, now)
 	o.transitions = append(o.transitions, o.decision.Transitions...)
 	o.effects = append(o.effects, o.decision.Effects...)
-	e.admit(ctx, r, facts, o, now)
+	if err := e.admit(ctx, r, facts, o, now); err != nil {
+		return nil, err
+	}
+	if e.shared {
+		e.arm(r, e.nextWake(r, o), now)
+	}
 	if err := e.produceAssets(ctx, o.assets); err != nil {
 		return nil, err
 	}
@@ -250,7 +270,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if err := e.commit(ctx, r, o); err != nil {
 		return nil, err
 	}
-	e.slotsFreed(r.key)
+	if !e.shared {
+		e.slotsFreed(r.key)
+	}
 	e.record(r, before, mail, o, now)
 	return o, nil
 }
@@ -305,6 +327,11 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 			a, err := e.store.GetAttempt(ctx, ev.Dispatch.Key)
 			if err != nil && !errors.Is(err, airflow.ErrNotFound) {
 				return err
+			}
+			if err == nil && a.DispatchSeq == ev.Dispatch.DispatchSeq && a.Status == store.AttemptYielded {
+				k := ev.Dispatch.Key
+				e.applyCore(r, scheduler.Report{Kind: scheduler.ReportStopped, Task: k.TaskID, MapIndex: k.MapIndex, DispatchSeq: a.DispatchSeq}, o, now)
+				return nil
 			}
 			if err != nil || a.DispatchSeq != ev.Dispatch.DispatchSeq || a.Status != store.AttemptDone {
 				return nil // nothing was reported, or something newer was
@@ -452,7 +479,11 @@ func (e *Engine) refreshRunning(ctx context.Context, r *run, o *outcome, now tim
 }
 
 // admit keeps the waiters of this run current and queues what got a slot.
-func (e *Engine) admit(ctx context.Context, r *run, facts scheduler.Facts, o *outcome, now time.Time) {
+func (e *Engine) admit(ctx context.Context, r *run, facts scheduler.Facts, o *outcome, now time.Time) error {
+	if e.shared {
+		e.pools.refresh(ctx, nil, now)
+		return e.admitShared(ctx, r, facts, o, now)
+	}
 	e.pools.refresh(ctx, e.admission, now)
 	e.admission.apply(r.key, r.graph, r.state, o.transitions)
 	if r.state.Header.State.Finished() {
@@ -467,6 +498,7 @@ func (e *Engine) admit(ctx context.Context, r *run, facts scheduler.Facts, o *ou
 		e.admission.dispatched(r.key, granted, trs)
 		o.transitions = append(o.transitions, trs...)
 	}
+	return nil
 }
 
 // slotsFreed steps the runs that got slots which a committed step gave back.
@@ -508,7 +540,9 @@ func (e *Engine) commit(ctx context.Context, r *run, o *outcome) error {
 		return nil
 	}
 	o.pending = e.pendingCallbacks(r, o, e.utcNow())
-	v, err := e.store.CommitRunState(ctx, r.key, r.version, scheduler.Encode(rs), r.encoded, dirty, o.pending...)
+	v, err := e.store.CommitRun(ctx, r.key, store.RunCommit{
+		Base: r.version, Header: scheduler.Encode(rs), Chunks: r.encoded, Dirty: dirty, Effects: o.pending, Wake: r.armed,
+	})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -19,6 +20,10 @@ import (
 // dagMoved says that something changed which decides about a DAG's runs: a slot
 // among its active runs, an asset event, its pause flag, its schedule.
 func (e *Engine) dagMoved(dag airflow.DagID) {
+	if e.remote() {
+		e.sendAll(context.Background(), Message{Kind: MessageDag, DagID: dag})
+		return
+	}
 	e.mu.Lock()
 	if !e.moved[dag] {
 		e.moved[dag] = true
@@ -32,6 +37,9 @@ func (e *Engine) dagMoved(dag airflow.DagID) {
 func (e *Engine) DagChanged(dags ...airflow.DagID) {
 	for _, d := range dags {
 		e.dagMoved(d)
+		if e.remote() {
+			continue // it looks at their runs
+		}
 		for _, r := range e.activeRuns(d) {
 			e.poke(r)
 		}
@@ -148,6 +156,7 @@ func (e *Engine) planDag(ctx context.Context, dag airflow.DagID) (err error) {
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
+		e.notePlan(dag, err)
 		if err == nil {
 			delete(e.delayed, dag)
 			return
@@ -183,6 +192,11 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID) error {
 		return err
 	}
 	model := &m
+	if e.shared {
+		if err := e.syncDag(ctx, dag); err != nil {
+			return err
+		}
+	}
 	if !model.IsStale && !model.HasImportErrors && model.LatestHash != "" {
 		g, err := e.docs.get(ctx, model.LatestHash)
 		if err != nil {
@@ -198,7 +212,26 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID) error {
 			}
 		}
 	}
-	return e.startRuns(ctx, *model)
+	if err := e.startRuns(ctx, *model); err != nil {
+		return err
+	}
+	if e.shared {
+		e.planSoon(ctx, dag)
+	}
+	return nil
+}
+
+// planSoon has a DAG planned again whose next run is due before the next tick.
+func (e *Engine) planSoon(ctx context.Context, dag airflow.DagID) {
+	m, err := e.store.GetDag(ctx, dag)
+	if err != nil || m.IsPaused || m.NextDagRunCreateAfter == nil {
+		return // the tick finds it
+	}
+	now := e.utcNow()
+	tick := now.Truncate(time.Minute).Add(time.Minute)
+	if at := *m.NextDagRunCreateAfter; at.After(now) && at.Before(tick) {
+		e.sendAll(ctx, Message{Kind: MessageDag, DagID: dag, At: at})
+	}
 }
 
 // planRuns creates the DAG's scheduled runs that are due.
@@ -364,7 +397,14 @@ func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
 		return nil
 	}
 	now := e.utcNow()
-	for _, i := range scheduler.StartQueued(queued, lim, now) {
+	start := scheduler.StartQueued(queued, lim, now)
+	if e.shared {
+		var err error
+		if start, err = e.startShared(ctx, m.DagID, queued, lim, now); err != nil {
+			return err
+		}
+	}
+	for _, i := range start {
 		e.mu.Lock()
 		of[i].starting = true
 		e.mu.Unlock()
@@ -374,9 +414,57 @@ func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
 	for _, q := range of {
 		if at := e.infoOf(q).RunAfter; at.After(now) {
 			e.setWake(q, at)
+			if e.shared {
+				e.startAt(ctx, q.key, at)
+			}
 		}
 	}
 	return nil
+}
+
+// startShared is StartQueued where other schedulers start runs of the DAG too.
+func (e *Engine) startShared(ctx context.Context, dag airflow.DagID, queued []scheduler.QueuedRun, lim scheduler.StartLimits, now time.Time) (start []int, err error) {
+	err = e.claimSlots(ctx, dag, func(running map[airflow.RunID]int64) (taken []store.RunningRun) {
+		start = start[:0]
+		l := scheduler.StartLimits{Running: maps.Clone(lim.Running), MaxActiveRuns: lim.MaxActiveRuns}
+		known := map[airflow.RunID]bool{}
+		for _, r := range e.activeRuns(dag) {
+			known[r.key.RunID] = e.infoOf(r).State != airflow.RunQueued
+		}
+		for id, backfill := range running { // only sums: order does not matter
+			if !known[id] {
+				l.Running[scheduler.RunSlot{DagID: dag, BackfillID: backfill}]++
+			}
+		}
+		var free []scheduler.QueuedRun
+		var at []int
+		for i, q := range queued {
+			if _, has := running[q.Key.RunID]; has && !q.Paused && !q.BackfillPaused {
+				start = append(start, i) // it has its slot: who gave it did not get to start it
+				continue
+			}
+			free = append(free, q)
+			at = append(at, i)
+		}
+		for _, i := range scheduler.StartQueued(free, l, now) {
+			start = append(start, at[i])
+			taken = append(taken, store.RunningRun{RunID: free[i].Key.RunID, BackfillID: free[i].BackfillID})
+		}
+		return taken
+	})
+	return start, err
+}
+
+// startAt has a DAG planned again when the time of a queued run has come.
+func (e *Engine) startAt(ctx context.Context, key store.RunKey, at time.Time) {
+	if at.Sub(e.utcNow()) <= MaxDelay-time.Minute {
+		e.sendAll(ctx, Message{Kind: MessageDag, DagID: key.DagID, RunID: key.RunID, At: at})
+		return
+	}
+	if err := e.store.PutDue(ctx, key, at); err != nil {
+		e.log.ErrorContext(ctx, "due time not stored", "run", key.String(), "err", err)
+		e.noteRun(key, err)
+	}
 }
 
 // completeBackfill closes a backfill none of whose runs is left to do.

@@ -44,6 +44,9 @@ func (h *wakeHeap) compact() {
 
 // setWake records when a run wants to be stepped next; zero = not by time.
 func (e *Engine) setWake(r *run, at time.Time) {
+	if e.passive {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r.wake.Equal(at) {

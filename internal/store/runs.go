@@ -128,6 +128,24 @@ type RunState struct {
 	Header  []byte
 	// Chunks hold the task instances, in order. Of a small run they live inside META.
 	Chunks [][]byte
+	// Wake is the time for which the run's timer is set, to the millisecond; zero
+	// if none is, or if its scheduler keeps timers in memory.
+	Wake time.Time
+}
+
+// RunCommit is a step to be written.
+type RunCommit struct {
+	// Base is the version the step was decided on.
+	Base   int64
+	Header []byte
+	// Chunks are all chunks; those not dirty may be nil once the run is wide.
+	Chunks [][]byte
+	// Dirty are the indexes of the chunks that changed.
+	Dirty []int
+	// Effects are recorded as pending in the same transaction.
+	Effects []PendingEffect
+	// Wake is kept for RunState.Wake.
+	Wake time.Time
 }
 
 // inlineBytes bounds META so that a small run stays one item; beyond it chunks
@@ -148,7 +166,7 @@ func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
 
 // loadRunState reads a run's state; whole is false if a step was committed meanwhile.
 func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole bool, _ error) {
-	it, err := s.kv.Get(ctx, metaKey(k), true)
+	it, err := s.get(ctx, metaKey(k))
 	if errors.Is(err, kv.ErrNotFound) {
 		return RunState{}, true, nil
 	}
@@ -159,6 +177,9 @@ func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole b
 		return RunState{}, false, err
 	}
 	st := RunState{Version: it.Int(attrVersion)}
+	if ms := it.Int(attrWake); ms != 0 {
+		st.Wake = time.UnixMilli(ms).UTC()
+	}
 	n := int(it.Int(attrChunks))
 	if n == 0 {
 		st.Header, st.Chunks, err = splitInline(it.Bytes(attrDoc))
@@ -212,11 +233,20 @@ func (s *Store) RunStateVersion(ctx context.Context, k RunKey) (int64, error) {
 // content succeeds if the first one was applied. effects are recorded as pending
 // in the same transaction.
 func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header []byte, chunks [][]byte, dirty []int, effects ...PendingEffect) (int64, error) {
+	return s.CommitRun(ctx, k, RunCommit{Base: base, Header: header, Chunks: chunks, Dirty: dirty, Effects: effects})
+}
+
+// CommitRun is CommitRunState with everything a step may write.
+func (s *Store) CommitRun(ctx context.Context, k RunKey, c RunCommit) (int64, error) {
+	base, header, chunks, dirty, effects := c.Base, c.Header, c.Chunks, c.Dirty, c.Effects
 	cond := kv.Eq(attrVersion, kv.Int(base))
 	if base == 0 {
 		cond = kv.NotExists()
 	}
 	meta := versioned(metaKey(k), nil, base+1, nil)
+	if !c.Wake.IsZero() {
+		meta.Attrs[attrWake] = kv.Int(c.Wake.UnixMilli())
+	}
 	total := len(header)
 	for _, c := range chunks {
 		total += len(c)

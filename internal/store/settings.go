@@ -264,6 +264,13 @@ func (s *Store) ListPendingEffects(ctx context.Context) ([]PendingEffect, error)
 	return ps, err
 }
 
+// GetPendingEffect returns an effect that was not carried out yet, or ErrNotFound.
+func (s *Store) GetPendingEffect(ctx context.Context, id string) (PendingEffect, error) {
+	var p PendingEffect
+	_, err := s.getDoc(ctx, namedKey(kindEffect, "pending#"+id), &p)
+	return p, err
+}
+
 // DeletePendingEffect forgets an effect that was carried out; absent is fine.
 func (s *Store) DeletePendingEffect(ctx context.Context, id string) error {
 	return translate(s.kv.Write(ctx, kv.Delete(namedKey(kindEffect, "pending#"+id), kv.Cond{})))

@@ -26,8 +26,9 @@ const (
 	attrClaim   = "cl"  // who claimed, to recognise a repeated call
 	attrBeat    = "hb"  // last heartbeat, Unix milliseconds
 	attrTry     = "try"
-	attrChunks  = "n" // number of chunk items of a wide run
-	attrDigest  = "w" // digest of a wide step, to recognise a repeated commit
+	attrChunks  = "n"  // number of chunk items of a wide run
+	attrWake    = "wk" // when the run's timer fires, Unix milliseconds
+	attrDigest  = "w"  // digest of a wide step, to recognise a repeated commit
 )
 
 // Sealer encrypts secrets at rest. The associated data binds a ciphertext to
@@ -123,7 +124,7 @@ func decode(it kv.Item, dst any) error {
 
 // getDoc reads one document item.
 func (s *Store) getDoc(ctx context.Context, key kv.Key, dst any) (kv.Item, error) {
-	it, err := s.kv.Get(ctx, key, true)
+	it, err := s.get(ctx, key)
 	if err != nil {
 		return it, translate(err)
 	}

@@ -215,7 +215,7 @@ func (s *Store) SetResume(ctx context.Context, k airflow.TaskInstanceKey, seq ui
 
 // GetAttempt returns the row of an instance, or ErrNotFound if it never started.
 func (s *Store) GetAttempt(ctx context.Context, k airflow.TaskInstanceKey) (Attempt, error) {
-	it, err := s.kv.Get(ctx, rowKey(k), true)
+	it, err := s.get(ctx, rowKey(k))
 	if err != nil {
 		return Attempt{}, translate(err)
 	}

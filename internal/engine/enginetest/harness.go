@@ -79,6 +79,48 @@ func (q *Queue) Take() []worker.Dispatch {
 	return ds
 }
 
+// Outbox keeps the messages that an engine sends.
+type Outbox struct {
+	mu      sync.Mutex
+	Waiting []engine.Message
+}
+
+// Send implements engine.Outbox.
+func (o *Outbox) Send(_ context.Context, ms []engine.Message) error {
+	o.mu.Lock()
+	o.Waiting = append(o.Waiting, ms...)
+	o.mu.Unlock()
+	return nil
+}
+
+// Take removes and returns the messages whose time has come.
+func (o *Outbox) Take(now time.Time) (due []engine.Message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var later []engine.Message
+	for _, m := range o.Waiting {
+		if m.At.After(now) {
+			later = append(later, m)
+		} else {
+			due = append(due, m)
+		}
+	}
+	o.Waiting = later
+	return due
+}
+
+// Next returns when the first message is due; ok is false if there is none.
+func (o *Outbox) Next() (at time.Time, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.Waiting {
+		if !ok || m.At.Before(at) {
+			at, ok = m.At, true
+		}
+	}
+	return at, ok
+}
+
 // Harness is an engine with a store, a clock and a queue.
 type Harness struct {
 	Store   *store.Store
@@ -91,7 +133,29 @@ type Harness struct {
 	// Callbacks are given to engines made by Restart; nil = none.
 	Callbacks engine.Callbacks
 	Who       worker.Identity
-	ids       int
+	// Outbox, if set, makes Engine one of those that share a store; its messages lie there.
+	Outbox *Outbox
+	ids    int
+}
+
+// NewShared is New with an engine that keeps in the store what schedulers share.
+func NewShared(d kv.Driver, cfg engine.Config, log *slog.Logger) *Harness {
+	h := &Harness{Store: store.New(d, nil), Clock: NewClock(), Log: log, Config: cfg, Who: worker.Identity{Hostname: "host", PID: 1, Unixname: "user"}, Outbox: &Outbox{}}
+	h.Restart()
+	return h
+}
+
+// NewEngine returns another engine on the harness's store: what a fresh
+// invocation has, or with passive what a worker or a tool has.
+func (h *Harness) NewEngine(passive bool) *engine.Engine {
+	o := engine.Options{
+		Store: h.Store, Submitter: h.Queue, Callbacks: h.Callbacks, Config: h.Config, Log: h.Log, Now: h.Clock.Now, Passive: passive,
+		NewID: func() string { h.ids++; return fmt.Sprintf("id%08d", h.ids) },
+	}
+	if h.Outbox != nil {
+		o.Outbox = h.Outbox
+	}
+	return engine.New(o)
 }
 
 // New returns a harness over a driver.
@@ -105,10 +169,7 @@ func New(d kv.Driver, cfg engine.Config, log *slog.Logger) *Harness {
 // everything in memory and in the queue is gone.
 func (h *Harness) Restart() {
 	h.Queue = &Queue{}
-	h.Engine = engine.New(engine.Options{
-		Store: h.Store, Submitter: h.Queue, Callbacks: h.Callbacks, Config: h.Config, Log: h.Log, Now: h.Clock.Now,
-		NewID: func() string { h.ids++; return fmt.Sprintf("id%08d", h.ids) },
-	})
+	h.Engine = h.NewEngine(false)
 	h.Backend = engine.NewBackend(h.Engine, nil, nil, nil)
 }
 

@@ -1,0 +1,634 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/scheduler"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
+	"github.com/gustflow/gust/internal/worker"
+)
+
+// This file is the engine of schedulers that come and go: many invocations on one
+// store, each knowing nothing of the others. What one process keeps in memory is
+// in the store instead: limits across runs in ledgers, timers in queues and due
+// items, watchers in items. What an invocation keeps is a cache that it checks.
+
+// handling is what one call of Handle or Minute has met.
+type handling struct {
+	mu    sync.Mutex
+	errs  []error
+	runs  map[store.RunKey]error
+	plans map[airflow.DagID]error
+}
+
+func (e *Engine) noteFailure(err error) {
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.errs = append(h.errs, err)
+		h.mu.Unlock()
+	}
+}
+
+func (e *Engine) noteRun(k store.RunKey, err error) {
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.runs[k] = err
+		h.mu.Unlock()
+	}
+}
+
+func (e *Engine) notePlan(d airflow.DagID, err error) {
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.plans[d] = err
+		h.mu.Unlock()
+	}
+}
+
+// handlers is how many runs an invocation steps at once.
+const handlers = 8
+
+// reserve is what an invocation keeps of its time for what must be said at its end.
+const reserve = 4 * time.Second
+
+// Handle takes a batch of messages in: runs are stepped, DAGs planned, and what
+// follows is carried out before it returns. It returns the indexes of the
+// messages that must be delivered again. Only engines with an Outbox have it;
+// calls are taken one after the other.
+func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
+	e.one.Lock()
+	defer e.one.Unlock()
+	ctx = kv.WithLabel(ctx, "engine.handle")
+	h := e.begin()
+	all := func(err error) []int {
+		e.log.ErrorContext(ctx, "messages not handled", "count", len(ds), "err", err)
+		out := make([]int, len(ds))
+		for i := range out {
+			out[i] = i
+		}
+		return out
+	}
+	var want store.Prefetch
+	for _, d := range ds {
+		if err := d.Check(); err != nil {
+			e.log.ErrorContext(ctx, "message dropped", "err", err)
+			continue
+		}
+		if d.RunID != "" {
+			want.Runs = append(want.Runs, d.run())
+		}
+		want.Dags = append(want.Dags, d.DagID)
+		if d.TaskID != "" {
+			want.TIs = append(want.TIs, d.dispatch().Key)
+		}
+	}
+	ctx, err := e.store.Prefetch(ctx, want)
+	if err != nil {
+		return all(err)
+	}
+	var again []store.RunKey
+	for _, d := range ds {
+		if d.Check() != nil {
+			continue
+		}
+		e.take(ctx, d)
+		if d.RunID != "" && d.ReceiveCount > 1 && !slices.Contains(again, d.run()) {
+			again = append(again, d.run())
+		}
+	}
+	unfinished := e.drainWithin(ctx)
+	for _, k := range again {
+		// An invocation before this one may have committed and died: its effects
+		// are derived again.
+		if err := e.redo(ctx, k); err != nil {
+			e.noteRun(k, err)
+		}
+	}
+	unfinished = e.drainWithin(ctx) || unfinished
+	e.end(ctx, unfinished)
+	for i, d := range ds {
+		if d.Check() != nil {
+			continue
+		}
+		if h.runs[d.run()] != nil || h.plans[d.DagID] != nil || len(h.errs) > 0 {
+			failed = append(failed, i)
+		}
+	}
+	return failed
+}
+
+// begin starts the account of an invocation.
+func (e *Engine) begin() *handling {
+	h := &handling{runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}}
+	e.handling = h
+	return h
+}
+
+// take turns a message into work of this process.
+func (e *Engine) take(ctx context.Context, d Delivery) {
+	if d.Kind == MessageDag {
+		if d.RunID != "" {
+			if info, err := e.store.GetRun(ctx, d.run()); err == nil && !info.State.Finished() {
+				e.setInfo(e.lookup(info), info)
+			} else if err != nil && !isNotFound(err) {
+				e.notePlan(d.DagID, err)
+			}
+		}
+		if d.RunID == "" {
+			e.mu.Lock()
+			e.changed[d.DagID] = true
+			e.mu.Unlock()
+		}
+		e.dagMoved(d.DagID)
+		return
+	}
+	key := d.run()
+	r := e.lookup(airflow.DagRun{DagID: key.DagID, RunID: key.RunID, State: airflow.RunRunning})
+	v, known := e.store.PrefetchedVersion(ctx, key)
+	e.mu.Lock()
+	if !known || r.version != v {
+		r.stale = true
+	}
+	e.mu.Unlock()
+	dispatch := d.dispatch()
+	switch d.Kind {
+	case MessageReport:
+		e.post(r, Event{Dispatch: &dispatch})
+	case MessageFire:
+		e.post(r, Event{Dispatch: &dispatch, Fire: true})
+	case MessageRun:
+		e.poke(r)
+	case MessageSweep:
+		if err := e.sweepRun(ctx, r, RecoverOptions{}); err != nil && !isNotFound(err) {
+			e.noteRun(key, err)
+		}
+		e.poke(r)
+	case MessageLost:
+		if err := e.endDispatch(ctx, r, dispatch, d.Cause); err != nil {
+			e.noteRun(key, err)
+		}
+	}
+}
+
+// drainWithin works until nothing is left or the invocation's time is up; it
+// reports whether something is left.
+func (e *Engine) drainWithin(ctx context.Context) bool {
+	end, limited := ctx.Deadline()
+	over := func() bool { return ctx.Err() != nil || limited && time.Until(end) < reserve }
+	var wg sync.WaitGroup
+	for range handlers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for !over() && e.Work(ctx) {
+			}
+		}()
+	}
+	wg.Wait()
+	for !over() && e.Work(ctx) { // what the last ones have made
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.ready)+len(e.movedOrder) > 0
+}
+
+// end sends what could not be done in time to a later invocation, and trims what
+// this process keeps.
+func (e *Engine) end(ctx context.Context, unfinished bool) {
+	e.background.Wait()
+	var ms []Message
+	e.mu.Lock()
+	if unfinished {
+		for _, r := range e.ready {
+			if r != nil && len(r.mail) == 0 {
+				ms = append(ms, Message{Kind: MessageRun, DagID: r.key.DagID, RunID: r.key.RunID})
+			}
+		}
+		for _, d := range e.movedOrder {
+			ms = append(ms, Message{Kind: MessageDag, DagID: d})
+		}
+	}
+	for _, r := range e.runs {
+		if len(r.mail) > 0 { // its messages come again
+			e.handling.runs[r.key] = fmt.Errorf("%w: no time left", airflow.ErrUnavailable)
+		}
+		r.mail, r.queued, r.starting = nil, false, false
+	}
+	for dag, err := range e.handling.plans {
+		if err != nil {
+			ms = append(ms, Message{Kind: MessageDag, DagID: dag, At: e.utcNow().Add(5 * time.Second)})
+		}
+	}
+	e.ready, e.movedOrder = nil, nil
+	clear(e.moved)
+	clear(e.delayed)
+	if len(e.runs) > keepRuns {
+		clear(e.runs)
+		clear(e.byDag)
+		clear(e.watchers)
+	}
+	e.wakes = nil
+	for _, r := range e.runs {
+		r.wake = time.Time{}
+	}
+	e.mu.Unlock()
+	e.sendAll(context.WithoutCancel(ctx), ms...)
+}
+
+// keepRuns is how many runs an invocation leaves in memory for the next one.
+const keepRuns = 200
+
+// redo carries out again what committed steps of a run asked for.
+func (e *Engine) redo(ctx context.Context, k store.RunKey) error {
+	e.mu.Lock()
+	r := e.runs[k]
+	e.mu.Unlock()
+	if r == nil { // it has ended: what follows from that
+		info, err := e.store.GetRun(ctx, k)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r = e.lookup(info)
+		e.poke(r)
+		return nil
+	}
+	if err := e.sweepRun(ctx, r, RecoverOptions{Lost: func(store.Attempt) bool { return false }}); err != nil && !isNotFound(err) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == nil {
+		e.dagMoved(k.DagID)
+		return nil
+	}
+	e.armAgain(ctx, r)
+	return e.settle(ctx, r, true)
+}
+
+// endDispatch ends a dispatch that will not report: nobody took its message, its
+// sandbox is gone.
+func (e *Engine) endDispatch(ctx context.Context, r *run, d worker.Dispatch, cause string) error {
+	a, err := e.store.GetAttempt(ctx, d.Key)
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	if err == nil && a.DispatchSeq > d.DispatchSeq {
+		return nil
+	}
+	if err := e.store.Fence(ctx, d.Key, d.DispatchSeq+1); err != nil {
+		return err
+	}
+	if a, err = e.store.GetAttempt(ctx, d.Key); err != nil {
+		return err
+	}
+	claimed := a.DispatchSeq == d.DispatchSeq
+	if claimed && (a.Status == store.AttemptDone || a.Status == store.AttemptYielded) {
+		e.post(r, Event{Dispatch: &d})
+		return nil
+	}
+	e.post(r, Event{Cause: cause, Core: &scheduler.Report{Kind: scheduler.ReportLost, Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq}})
+	if claimed && e.onLost != nil {
+		e.onLost(d, a, cause)
+	}
+	return nil
+}
+
+// syncDag makes what this process knows of a DAG's unfinished runs true. The
+// index may be behind, so runs known here and those that hold a slot are read
+// themselves.
+func (e *Engine) syncDag(ctx context.Context, dag airflow.DagID) error {
+	active, err := e.store.ListActiveRuns(ctx, dag)
+	if err != nil {
+		return err
+	}
+	listed := map[store.RunKey]bool{}
+	for _, info := range active {
+		listed[store.RunKey{DagID: info.DagID, RunID: info.RunID}] = true
+		if !info.State.Finished() {
+			e.setInfo(e.lookup(info), info)
+		}
+	}
+	for _, r := range e.activeRuns(dag) {
+		if listed[r.key] {
+			if e.infoOf(r).State.Finished() {
+				e.forget(r)
+			}
+			continue
+		}
+		info, err := e.store.GetRun(ctx, r.key)
+		if isNotFound(err) || err == nil && info.State.Finished() {
+			e.forget(r)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.setInfo(r, info)
+	}
+	e.mu.Lock()
+	changed := e.changed[dag]
+	delete(e.changed, dag)
+	e.mu.Unlock()
+	if changed { // un-paused, perhaps: what waited for it is looked at
+		for _, r := range e.activeRuns(dag) {
+			if e.infoOf(r).State == airflow.RunRunning {
+				e.pokeFresh(r.key)
+			}
+		}
+	}
+	return e.refreshBackfills(ctx)
+}
+
+// claimSlots gives runs that start a slot among the running runs of their DAG.
+// The list in the store is the authority: an index that is behind must not start
+// one run too many. choose is called with what the list says is running.
+func (e *Engine) claimSlots(ctx context.Context, dag airflow.DagID, choose func(running map[airflow.RunID]int64) (start []store.RunningRun)) error {
+	for attempt := 0; ; attempt++ {
+		have, version, err := e.store.GetRunning(ctx, dag)
+		if err != nil {
+			return err
+		}
+		running := map[airflow.RunID]int64{}
+		var kept []store.RunningRun
+		for _, h := range have {
+			info, err := e.store.GetRun(ctx, store.RunKey{DagID: dag, RunID: h.RunID})
+			if err != nil && !isNotFound(err) {
+				return err
+			}
+			if err != nil || info.State.Finished() {
+				continue
+			}
+			e.setInfo(e.lookup(info), info)
+			kept = append(kept, h)
+			running[h.RunID] = h.BackfillID
+		}
+		start := choose(running)
+		if len(start) == 0 {
+			return nil // those that ended stay listed until somebody needs their place
+		}
+		err = e.store.PutRunning(ctx, dag, version, append(kept, start...))
+		if err == nil || !errors.Is(err, airflow.ErrConflict) || attempt == ledgerAttempts {
+			return err
+		}
+	}
+}
+
+// arm sets the run's timer in the store's terms: due items and queues, not memory.
+// It is called before the commit, which keeps the time.
+func (e *Engine) arm(r *run, next, now time.Time) {
+	r.arming = time.Time{}
+	if next.IsZero() || r.state.Header.State.Finished() {
+		return
+	}
+	if r.armed.IsZero() || next.Before(r.armed) || !r.armed.After(now) {
+		r.armed, r.arming = next.Truncate(time.Millisecond), next
+	}
+}
+
+// sendTimer makes the time that arm chose wake the run.
+func (e *Engine) sendTimer(ctx context.Context, r *run) {
+	at := r.arming
+	r.arming = time.Time{}
+	if at.IsZero() {
+		return
+	}
+	if at.Sub(e.utcNow()) <= MaxDelay-time.Minute {
+		e.sendAll(ctx, Message{Kind: MessageRun, DagID: r.key.DagID, RunID: r.key.RunID, At: at})
+		return
+	}
+	if err := e.store.PutDue(ctx, r.key, at); err != nil {
+		e.log.ErrorContext(ctx, "due time not stored", "run", r.key.String(), "err", err)
+		e.noteRun(r.key, err)
+	}
+}
+
+// armAgain sends the timer of a run once more.
+func (e *Engine) armAgain(ctx context.Context, r *run) {
+	if !r.armed.IsZero() && r.armed.After(e.utcNow()) {
+		r.arming = r.armed
+		e.sendTimer(ctx, r)
+	}
+}
+
+// watch stores who waits for runs of other DAGs, for the ends of these to find.
+func (e *Engine) watch(ctx context.Context, r *run) {
+	for _, pos := range slices.Sorted(maps.Keys(r.triggers)) {
+		t := r.triggers[pos]
+		if k := t.deferral.Trigger.Kind; k != worker.TriggerDagRun && k != worker.TriggerTasks || r.watched[t.dispatch.DispatchSeq] {
+			continue
+		}
+		until := e.utcNow().Add(30 * 24 * time.Hour)
+		if t.deferral.Timeout > 0 {
+			until = e.utcNow().Add(t.deferral.Timeout + time.Hour)
+		}
+		w := store.Watch{Run: r.key, TI: t.dispatch.Key, DispatchSeq: t.dispatch.DispatchSeq}
+		if err := e.store.PutWatch(ctx, t.deferral.Trigger.DagID, w, until); err != nil {
+			// It wakes by its timer, later.
+			e.log.WarnContext(ctx, "watch not stored", "dispatch", t.dispatch.String(), "err", err)
+			continue
+		}
+		if r.watched == nil {
+			r.watched = map[uint32]bool{}
+		}
+		r.watched[t.dispatch.DispatchSeq] = true
+	}
+}
+
+// notifyStored wakes the instances that wait for a DAG's runs, found in the store.
+func (e *Engine) notifyStored(ctx context.Context, dag airflow.DagID) {
+	ws, err := e.store.ListWatches(ctx, dag)
+	if err != nil {
+		e.log.ErrorContext(ctx, "watchers not read", "dag_id", dag, "err", err)
+		e.noteFailure(err)
+		return
+	}
+	for _, w := range ws {
+		r := e.lookup(airflow.DagRun{DagID: w.Run.DagID, RunID: w.Run.RunID, State: airflow.RunRunning})
+		d := worker.Dispatch{Key: w.TI, DispatchSeq: w.DispatchSeq}
+		e.mu.Lock()
+		r.stale = true
+		e.mu.Unlock()
+		e.post(r, Event{Dispatch: &d, Fire: true})
+		if err := e.store.DeleteWatch(ctx, dag, w); err != nil {
+			e.log.WarnContext(ctx, "watch not removed", "dispatch", d.String(), "err", err)
+		}
+	}
+}
+
+// TickServerless is the minute's invocation: due DAGs, due times, a look at
+// unfinished runs. It does what its time allows; the rest is still due a minute
+// later. Only engines with an Outbox have it.
+func (e *Engine) TickServerless(ctx context.Context) error {
+	e.one.Lock()
+	defer e.one.Unlock()
+	ctx = kv.WithLabel(ctx, "engine.tick")
+	h := e.begin()
+	var errs []error
+	end, limited := ctx.Deadline()
+	over := func() bool { return ctx.Err() != nil || limited && time.Until(end) < 2*reserve }
+	for {
+		res, err := e.Tick(ctx, handlers)
+		if err != nil {
+			errs = append(errs, err)
+			break
+		}
+		e.drainWithin(ctx)
+		if !res.More || over() {
+			break
+		}
+	}
+	errs = append(errs, e.fireDue(ctx), e.refreshBackfills(ctx), e.sweepAll(ctx), e.reconcileLedgers(ctx), e.resendCallbacks(ctx))
+	e.completeBackfills(ctx)
+	e.end(ctx, e.drainWithin(ctx))
+	errs = append(errs, h.errs...)
+	for k, err := range h.runs {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("run %s: %w", k, err))
+		}
+	}
+	for d, err := range h.plans {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("DAG %s: %w", d, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// fireDue hands on the due times of this minute and the next: the timer queue
+// delivers them to the second.
+func (e *Engine) fireDue(ctx context.Context) error {
+	st, version, err := e.store.GetTickState(ctx)
+	if err != nil {
+		return err
+	}
+	now := e.utcNow()
+	last := now.Truncate(time.Minute).Add(time.Minute)
+	from := st.Due.Add(time.Minute)
+	if st.Due.IsZero() {
+		from = now.Truncate(time.Minute).Add(-time.Hour)
+	}
+	for minute := from; !minute.After(last); minute = minute.Add(time.Minute) {
+		due, err := e.store.ListDue(ctx, minute)
+		if err != nil {
+			return err
+		}
+		for chunk := range slices.Chunk(due, 100) {
+			var ms []Message
+			for _, d := range chunk {
+				ms = append(ms, Message{Kind: MessageRun, DagID: d.Run.DagID, RunID: d.Run.RunID, At: d.At})
+			}
+			if err := e.announce(ctx, ms...); err != nil {
+				return err
+			}
+			for _, d := range chunk {
+				if err := e.store.DeleteDue(ctx, d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	// The minute after this one may still get entries: it is read once more.
+	st.Due = last.Add(-2 * time.Minute)
+	if err := e.store.PutTickState(ctx, version, st); err != nil && !errors.Is(err, airflow.ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+// sweepHere is how many unfinished runs a tick looks at itself.
+const sweepHere = 100
+
+// sweepAll looks for what was lost: reports that no message told of, silent
+// workers, runs that nobody started.
+func (e *Engine) sweepAll(ctx context.Context) error {
+	active, err := e.store.ListActiveRuns(ctx, "")
+	if err != nil {
+		return fmt.Errorf("unfinished runs: %w", err)
+	}
+	if len(active) > sweepHere {
+		for chunk := range slices.Chunk(active, 100) {
+			var ms []Message
+			for _, info := range chunk {
+				ms = append(ms, Message{Kind: MessageSweep, DagID: info.DagID, RunID: info.RunID})
+			}
+			if err := e.announce(ctx, ms...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var errs []error
+	for _, info := range active {
+		r := e.lookup(info)
+		e.mu.Lock()
+		r.stale = true
+		e.mu.Unlock()
+		if info.State == airflow.RunQueued {
+			e.dagMoved(info.DagID)
+		}
+		if err := e.sweepRun(ctx, r, RecoverOptions{}); err != nil && !isNotFound(err) {
+			errs = append(errs, fmt.Errorf("run %s: %w", r.key, err))
+			continue
+		}
+		r.mu.Lock()
+		waits := r.state != nil && r.state.Count(airflow.TIScheduled) > 0
+		r.mu.Unlock()
+		if waits {
+			e.poke(r)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CallbackQueue carries callbacks to workers: a scheduler runs no code of users.
+type CallbackQueue interface {
+	// SubmitCallbacks hands over the ids of pending callbacks; a worker calls
+	// RunPendingCallback for each.
+	SubmitCallbacks(ctx context.Context, ids []string) error
+}
+
+// RunPendingCallback carries out a pending callback in a worker; one that was
+// carried out before is fine.
+func (e *Engine) RunPendingCallback(ctx context.Context, id string) error {
+	p, err := e.store.GetPendingEffect(ctx, id)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return e.runCallback(ctx, p)
+}
+
+// resendCallbacks submits again the callbacks that have been pending for long.
+func (e *Engine) resendCallbacks(ctx context.Context) error {
+	if e.callbackQueue == nil {
+		return nil
+	}
+	ps, err := e.store.ListPendingEffects(ctx)
+	if err != nil {
+		return fmt.Errorf("pending callbacks: %w", err)
+	}
+	var ids []string
+	now := e.utcNow()
+	for _, p := range ps {
+		if now.Sub(p.When) > 5*time.Minute {
+			ids = append(ids, p.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return e.callbackQueue.SubmitCallbacks(ctx, ids)
+}
