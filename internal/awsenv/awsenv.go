@@ -68,5 +68,5 @@ const (
 	XComPrefix = "xcoms/" // XComs above 64 KB
 	// DagStatePrefix holds what the DAG processor registered last.
 	DagStatePrefix = "dagprocessor/"
-	LogPrefix  = "logs/"  // task logs kept in S3, in Airflow's layout
+	LogPrefix      = "logs/" // task logs kept in S3, in Airflow's layout
 )
