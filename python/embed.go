@@ -21,6 +21,9 @@ var files embed.FS
 // Boot is the path of the entry point below the folder that Unpack returns.
 const Boot = "boot.py"
 
+// Prefix begins the names of what Unpack makes in a cache folder.
+const Prefix = "gust-python-"
+
 // Hash identifies the content of the embedded files.
 var Hash = sync.OnceValue(func() string {
 	h := sha256.New()
@@ -52,14 +55,14 @@ func walk(f func(name string, data []byte) error) error {
 // content, and returns it. Concurrent and repeated calls are harmless: the
 // folder appears at once, complete. Only this user may read it.
 func Unpack(cacheDir string) (string, error) {
-	dir := filepath.Join(cacheDir, "gust-python-"+Hash())
+	dir := filepath.Join(cacheDir, Prefix+Hash())
 	if intact(dir) {
 		return dir, nil
 	}
 	if err := os.MkdirAll(cacheDir, 0o700); err != nil {
 		return "", err
 	}
-	tmp, err := os.MkdirTemp(cacheDir, "gust-python-new-")
+	tmp, err := os.MkdirTemp(cacheDir, Prefix+"new-")
 	if err != nil {
 		return "", err
 	}

@@ -67,8 +67,15 @@ type Process struct {
 	ended atomic.Int32
 }
 
+// started counts the children of this package.
+var started atomic.Int64
+
+// Started is how many children this process has started, or tried to.
+func Started() int64 { return started.Load() }
+
 // Start starts a child.
 func Start(s Spec) (*Process, error) {
+	started.Add(1)
 	p := &Process{done: make(chan struct{}), ooms: oomKills()}
 	cmd := exec.Command(s.Path, s.Args...)
 	if s.Env == nil {

@@ -164,6 +164,7 @@ type Host struct {
 	dir     string
 	zygotes map[zygoteKey]*zygote
 	closed  bool
+	protect bool
 }
 
 // NewHost returns a Host. interpreter "" is python3 of PATH, cacheDir "" the
@@ -174,6 +175,12 @@ func NewHost(interpreter, cacheDir, installation string, maxZygotes int) *Host {
 	}
 	return &Host{python: interpreter, cacheDir: cacheDir, installation: installation, maxZygotes: maxZygotes, zygotes: map[zygoteKey]*zygote{}}
 }
+
+// Protect keeps jobs from reading or tracing the zygotes they were forked from,
+// where both run as the same user. Orphans are then not found by their
+// environment: it is for hosts that end their processes themselves. Call it
+// before the first job.
+func (h *Host) Protect() { h.protect = true }
 
 // Close ends the zygotes; running jobs are killed with them.
 func (h *Host) Close() {

@@ -25,6 +25,7 @@ type zygoteKey struct{ python, trust string }
 // zygote is an interpreter that forks a process per job.
 type zygote struct {
 	p       *proc.Process
+	nth     int64 // of the children of this process
 	control *net.UnixConn
 	stderr  lockedBuffer
 
@@ -99,6 +100,10 @@ func (h *Host) startZygote(key zygoteKey, dir string) (*zygote, error) {
 	defer peer.Close()
 	z := &zygote{control: conn.(*net.UnixConn), jobs: map[int64]*forked{}, lastUse: time.Now()}
 	env := append(proc.CleanEnviron(os.Environ()), proc.EnvInstallation+"="+h.installation, proc.EnvDispatch+"=zygote", "PYTHONUNBUFFERED=1")
+	if h.protect {
+		env = append(env, "GUST_PROTECT=1")
+	}
+	z.nth = proc.Started() + 1
 	z.p, err = proc.Start(proc.Spec{
 		GroupOnly: true,
 		Path:      key.python, Args: []string{filepath.Join(dir, python.Boot), "zygote", "3"}, Env: env, Dir: "/",
@@ -110,6 +115,27 @@ func (h *Host) startZygote(key zygoteKey, dir string) (*zygote, error) {
 	}
 	go z.listen()
 	return z, nil
+}
+
+// Zygote is a kept interpreter.
+type Zygote struct {
+	PID int
+	// Nth is its place among the children that this process started, from 1 (see
+	// proc.Started); exact if nothing else was being started.
+	Nth int64
+}
+
+// Zygotes lists the living zygotes.
+func (h *Host) Zygotes() []Zygote {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []Zygote
+	for _, z := range h.zygotes {
+		if z.alive() {
+			out = append(out, Zygote{PID: z.p.PID(), Nth: z.nth})
+		}
+	}
+	return out
 }
 
 func (z *zygote) alive() bool {

@@ -44,7 +44,16 @@ def _send(sock, msg):
     sock.sendall(struct.pack(">I", len(b)) + b)
 
 
-def _child(control, msg, fds):
+def _dumpable(yes):
+    """Let processes of the same user read and trace this one, or not (Linux)."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(4, int(yes), 0, 0, 0)
+
+
+def _child(control, msg, fds, protect):
+    if protect:
+        _dumpable(True)  # its own /proc/self is the task's to use
     os.setsid()
     control.close()
     job, out, err = fds
@@ -67,6 +76,9 @@ def _child(control, msg, fds):
 
 
 def main(fd):
+    protect = os.environ.get("GUST_PROTECT") == "1"
+    if protect:
+        _dumpable(False)  # or a job could make it run code of its own in later jobs
     os.set_inheritable(fd, False)
     control = socket.socket(fileno=fd)
     wake_r, wake_w = os.pipe()
@@ -108,7 +120,7 @@ def main(fd):
             if pid == 0:
                 code = 70
                 try:
-                    code = _child(control, msg, fds)
+                    code = _child(control, msg, fds, protect)
                     atexit._run_exitfuncs()
                 finally:
                     os._exit(code)

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package sandbox
+
+import "time"
+
+// Harden does nothing: only Linux has what it needs.
+func Harden() error { return nil }
+
+// EndAll does nothing: descendants cannot be listed here.
+func EndAll([]int, time.Duration) error { return nil }
