@@ -57,6 +57,26 @@ crash: build ## kill -9 the real process at random moments: make crash N=200
 bench: build ## Measure speed against bare processes in the same run
 	$(GO) run ./bench
 
+# AWS. ARCH is that of the functions: arm64 on AWS; LocalStack takes this machine's.
+ARCH  ?= arm64
+STAGE ?= dev
+
+.PHONY: lambdas
+lambdas: ## Build the Lambda functions into dist/ (ARCH=arm64|amd64)
+	$(GO) run ./functions/zips -arch $(ARCH) -version '$(VERSION)'
+
+.PHONY: localstack
+localstack: ## Start LocalStack, deploy stage localstack to it, upload dags/
+	localstack/demo.sh
+
+.PHONY: localstack-down
+localstack-down: ## Stop LocalStack and forget what is deployed there
+	localstack/stop.sh
+
+.PHONY: test-localstack
+test-localstack: ## End-to-end suite on a LocalStack of its own (RUN=regexp)
+	localstack/test.sh $(if $(RUN),-run '$(RUN)')
+
 .PHONY: clean
 clean: ## Remove what was built and the sample home
 	rm -rf bin dist .gust
