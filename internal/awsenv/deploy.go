@@ -79,3 +79,35 @@ const (
 	OutDeadLetters = "DeadLetterQueues"
 	OutAPIURL      = "ApiUrl"
 )
+
+// ECS is the JSON value of ECSExecutor: where the ecs executor starts a Fargate
+// task per try.
+type ECS struct {
+	// Cluster is the cluster's ARN.
+	Cluster string `json:"cluster"`
+	// TaskDefinitions are the ARNs, with revision, of the task definition of each
+	// Airflow queue. Its container is called ECSContainer and runs one dispatch.
+	TaskDefinitions map[string]string `json:"task_definitions"`
+	Subnets         []string          `json:"subnets"`
+	SecurityGroups  []string          `json:"security_groups"`
+	// AssignPublicIP is needed where the subnets have no NAT.
+	AssignPublicIP bool `json:"assign_public_ip"`
+	// TaskRoles are the ARNs of the roles that executor_config may ask for.
+	TaskRoles []string `json:"task_roles,omitempty"`
+	// PerTaskImages says whether executor_config may name an image: the scheduler
+	// may register task definitions then.
+	PerTaskImages bool `json:"per_task_images,omitempty"`
+	// LogGroup and LogPrefix say where the container's output goes: stream
+	// <prefix>/<container>/<task id>, as the awslogs driver names it.
+	LogGroup  string `json:"log_group"`
+	LogPrefix string `json:"log_prefix"`
+}
+
+// ECSContainer is the name of the container in every task definition of Gust, and
+// the last but one segment of its log streams.
+const ECSContainer = "gust"
+
+// ECSDispatch is the environment variable, given as an override of RunTask, with
+// the JSON of the dispatch that a container is to run. Without it the container
+// serves the queue in WorkerQueue.
+const ECSDispatch = "GUST_DISPATCH"
