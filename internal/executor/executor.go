@@ -176,6 +176,20 @@ func (l *Local) Close() {
 	l.wg.Wait()
 }
 
+// Aliased is an Executor that tasks may call by other names, too.
+type Aliased interface {
+	Aliases() []string
+}
+
+// Kubernetes names Airflow's executors that need Kubernetes. They are accepted
+// in DAG files and stored, with their pod_override; none of them can run yet.
+var Kubernetes = map[string]bool{
+	"KubernetesExecutor": true, "CeleryKubernetesExecutor": true, "LocalKubernetesExecutor": true,
+	"airflow.providers.cncf.kubernetes.executors.kubernetes_executor.KubernetesExecutor":            true,
+	"airflow.providers.celery.executors.celery_kubernetes_executor.CeleryKubernetesExecutor":        true,
+	"airflow.providers.cncf.kubernetes.executors.local_kubernetes_executor.LocalKubernetesExecutor": true,
+}
+
 // Refuse handles dispatches for executors that do not exist here.
 type Refuse func(ctx context.Context, d worker.Dispatch, why string)
 
@@ -197,18 +211,32 @@ func NewRouter(refuse Refuse, executors ...Executor) *Router {
 	}}
 	for _, x := range executors {
 		r.byName[x.Name()] = x
+		if a, ok := x.(Aliased); ok {
+			for _, name := range a.Aliases() {
+				r.aliases[name] = x.Name()
+			}
+		}
 	}
 	return r
+}
+
+// why says what is the matter with a name that find does not know.
+func (r *Router) why(name string) string {
+	available := strings.Join(r.names(), ", ")
+	if Kubernetes[name] {
+		return fmt.Sprintf("%s needs Kubernetes, which this version of Gust cannot run tasks on: give the task another executor (available: %s) or none", name, available)
+	}
+	return fmt.Sprintf("executor %q is not available here; available: %s", name, available)
 }
 
 func (r *Router) find(name string) Executor {
 	if name == "" {
 		return r.main
 	}
-	if a, ok := r.aliases[name]; ok {
-		name = a
+	if x := r.byName[name]; x != nil {
+		return x // an executor's own name comes before another's alias
 	}
-	return r.byName[name]
+	return r.byName[r.aliases[name]]
 }
 
 // Submit sends each dispatch to its executor, in order.
@@ -225,7 +253,7 @@ func (r *Router) Submit(ctx context.Context, ds []worker.Dispatch) error {
 			}
 		} else {
 			for _, d := range ds[:n] {
-				r.refuse(ctx, d, fmt.Sprintf("executor %q is not available here; available: %s", d.Executor, strings.Join(r.names(), ", ")))
+				r.refuse(ctx, d, r.why(d.Executor))
 			}
 		}
 		ds = ds[n:]

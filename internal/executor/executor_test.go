@@ -92,7 +92,7 @@ func TestRouter(t *testing.T) {
 		got[string(d.Key.TaskID)] = why
 		mu.Unlock()
 	}, NewLocal(2, put("local")), NewSequential(put("sequential")))
-	err := r.Submit(t.Context(), []worker.Dispatch{dispatch(0, ""), dispatch(1, "SequentialExecutor"), dispatch(2, "sequential"), dispatch(3, "KubernetesExecutor")})
+	err := r.Submit(t.Context(), []worker.Dispatch{dispatch(0, ""), dispatch(1, "SequentialExecutor"), dispatch(2, "sequential"), dispatch(3, "EdgeExecutor"), dispatch(4, "KubernetesExecutor")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +100,15 @@ func TestRouter(t *testing.T) {
 		mu.Lock()
 		n := len(got)
 		mu.Unlock()
-		if n == 4 {
+		if n == 5 {
 			break
 		}
 		runtime.Gosched()
 	}
 	r.Close()
 	want := map[string]string{"t0": "local", "t1": "sequential", "t2": "sequential",
-		"t3": `executor "KubernetesExecutor" is not available here; available: LocalExecutor, SequentialExecutor`}
+		"t3": `executor "EdgeExecutor" is not available here; available: LocalExecutor, SequentialExecutor`,
+		"t4": `KubernetesExecutor needs Kubernetes, which this version of Gust cannot run tasks on: give the task another executor (available: LocalExecutor, SequentialExecutor) or none`}
 	for k, v := range want {
 		if got[k] != v {
 			t.Errorf("%s went to %q, want %q", k, got[k], v)

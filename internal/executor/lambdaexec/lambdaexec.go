@@ -1,0 +1,117 @@
+// Package lambdaexec is the executor that plays Celery's role on AWS: it puts
+// each dispatch into the SQS queue of its Airflow queue, from which worker Lambda
+// functions, or workers on other machines (gust worker --queue), take it.
+package lambdaexec
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gustflow/gust/internal/executor"
+	"github.com/gustflow/gust/internal/queue"
+	"github.com/gustflow/gust/internal/worker"
+)
+
+// Name is what a task's executor argument calls it.
+const Name = "LambdaExecutor"
+
+// Options configure an Executor. Queues, URLs and Refuse are required.
+type Options struct {
+	Queues queue.Queues
+	// URLs maps Airflow queue names to SQS queue URLs.
+	URLs map[string]string
+	// DefaultQueue takes dispatches without a queue ([operators] default_queue).
+	// Default "default".
+	DefaultQueue string
+	// Refuse fails a dispatch for a queue that does not exist.
+	Refuse executor.Refuse
+}
+
+// Executor sends dispatches to queues. It holds no state: whether a dispatch
+// waits or runs, the store knows.
+type Executor struct{ o Options }
+
+var (
+	_ executor.Executor = (*Executor)(nil)
+	_ executor.Aliased  = (*Executor)(nil)
+)
+
+// New returns an executor.
+func New(o Options) *Executor {
+	if o.DefaultQueue == "" {
+		o.DefaultQueue = "default"
+	}
+	return &Executor{o}
+}
+
+// Name implements executor.Executor.
+func (x *Executor) Name() string { return Name }
+
+// Aliases are Airflow's names for it, and for CeleryExecutor, whose role it plays.
+func (x *Executor) Aliases() []string {
+	return []string{
+		"lambda", "AwsLambdaExecutor", "airflow.providers.amazon.aws.executors.aws_lambda.lambda_executor.AwsLambdaExecutor",
+		"airflow.providers.amazon.aws.executors.aws_lambda.AwsLambdaExecutor",
+		"celery", "CeleryExecutor", "airflow.providers.celery.executors.celery_executor.CeleryExecutor",
+	}
+}
+
+// Submit implements executor.Executor: every dispatch is durable in its queue
+// when it returns nil. An error says that some may not be; sending all of them
+// again is harmless.
+func (x *Executor) Submit(ctx context.Context, ds []worker.Dispatch) error {
+	byURL := map[string][]queue.Outgoing{}
+	var urls []string // in order of appearance
+	for _, d := range ds {
+		name := d.Queue
+		if name == "" {
+			name = x.o.DefaultQueue
+		}
+		url, ok := x.o.URLs[name]
+		if !ok {
+			x.o.Refuse(ctx, d, fmt.Sprintf("queue %q does not exist in this deployment, so no worker would ever take the task; its queues are: %s. Give the task one of these, or add the queue to the deployment", name, strings.Join(slices.Sorted(maps.Keys(x.o.URLs)), ", ")))
+			continue
+		}
+		body, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("dispatch %s: %w", d, err)
+		}
+		if byURL[url] == nil {
+			urls = append(urls, url)
+		}
+		byURL[url] = append(byURL[url], queue.Outgoing{Body: string(body)})
+	}
+	var errs []error
+	for _, url := range urls {
+		errs = append(errs, x.o.Queues.Send(ctx, url, byURL[url]))
+	}
+	return errors.Join(errs...)
+}
+
+// Cancel does nothing: a message cannot be found in its queue. The fence in the
+// store keeps the dispatch from starting, and a worker that runs it reads that
+// within seconds.
+func (x *Executor) Cancel(worker.Dispatch, string) {}
+
+// Observe returns false: nothing waits or runs in this process.
+func (x *Executor) Observe(worker.Dispatch) bool { return false }
+
+// Close does nothing.
+func (x *Executor) Close() {}
+
+// ParseMessage reads the body of a message that Submit sent.
+func ParseMessage(body string) (worker.Dispatch, error) {
+	var d worker.Dispatch
+	if err := json.Unmarshal([]byte(body), &d); err != nil {
+		return d, fmt.Errorf("task message: expected a dispatch as JSON: %w", err)
+	}
+	if d.Key.DagID == "" || d.Key.RunID == "" || d.Key.TaskID == "" || d.DispatchSeq == 0 {
+		return d, fmt.Errorf("task message %.200q names no dispatch: expected key (dag_id, run_id, task_id, map_index) and dispatch_seq", body)
+	}
+	return d, nil
+}
