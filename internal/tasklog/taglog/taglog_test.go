@@ -1,0 +1,115 @@
+package taglog
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
+)
+
+var (
+	tag = TagOf(airflow.TaskInstanceKey{DagID: "d", RunID: `r"1`, TaskID: "g.t", MapIndex: 3}, 2)
+	at  = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+)
+
+func record(event string) taskrunner.Record {
+	return taskrunner.Record{Time: at, Level: taskrunner.LevelInfo, Logger: "task.stdout", Event: event}
+}
+
+func TestLine(t *testing.T) {
+	var b bytes.Buffer
+	l := New(&b, tag, Options{})
+	if err := l.WriteRecord(record(`{"dag_id":"other"} ü` + "\nsecond")); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"timestamp":"2026-03-01T12:00:00.123456Z","level":"info","event":"{\"dag_id\":\"other\"} ü\nsecond","logger":"task.stdout","dag_id":"d","run_id":"r\"1","task_id":"g.t","map_index":3,"try_number":2}` + "\n"
+	if b.String() != want {
+		t.Fatalf("line:\n%s\nwant\n%s", b.String(), want)
+	}
+	e, got, ok := Parse(b.Bytes())
+	if !ok || got != tag || e.Event != "{\"dag_id\":\"other\"} ü\nsecond" || e.Logger != "task.stdout" || e.Extra != nil {
+		t.Errorf("Parse: %+v %+v %v", e, got, ok)
+	}
+	for _, foreign := range []string{"START RequestId: 1", `{"type":"platform.report"}`, `{"dag_id":"d","run_id":"r","task_id":"t"}`, ""} {
+		if _, _, ok := Parse([]byte(foreign)); ok {
+			t.Errorf("%q has a tag", foreign)
+		}
+	}
+}
+
+func TestLongEventsAreSplitWhole(t *testing.T) {
+	var b bytes.Buffer
+	l := New(&b, tag, Options{})
+	text := strings.Repeat("äöü\"\\", 60_000)
+	if err := l.WriteRecord(record(text)); err != nil {
+		t.Fatal(err)
+	}
+	var back strings.Builder
+	for line := range bytes.Lines(b.Bytes()) {
+		if len(line) > 256<<10 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+		e, _, ok := Parse(line)
+		if !ok || !utf8.ValidString(e.Event) {
+			t.Fatalf("line %.80s", line)
+		}
+		back.WriteString(e.Event)
+	}
+	if back.String() != text {
+		t.Error("the pieces are not the text")
+	}
+}
+
+func TestCap(t *testing.T) {
+	var b bytes.Buffer
+	l := New(&b, tag, Options{MaxBytes: 10_000, Now: func() time.Time { return at }})
+	const n = 5000
+	for i := range n {
+		l.WriteRecord(record(fmt.Sprint("line ", i)))
+	}
+	l.WriteRecord(record("the cause"))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() > 10_000+2*tailBytes+2000 {
+		t.Errorf("%d bytes", b.Len())
+	}
+	kept, skipped, last := 0, 0, ""
+	for line := range bytes.Lines(b.Bytes()) {
+		e, _, ok := Parse(line)
+		if !ok {
+			t.Fatalf("line %q", line)
+		}
+		last = e.Event
+		if strings.HasPrefix(e.Event, "line ") {
+			kept++
+		}
+		fmt.Sscanf(e.Event, "Log truncated: %d lines", &skipped)
+	}
+	if last != "the cause" || skipped == 0 || kept+skipped != n {
+		t.Errorf("kept %d, skipped %d of %d, last %q", kept, skipped, n, last)
+	}
+}
+
+func TestHost(t *testing.T) {
+	for _, c := range [][3]string{
+		{"lambda", "/aws/lambda/gust-dev-worker-default", "2026/03/01/[$LATEST]0123456789abcdef"},
+		{"lambda", "gust", "2026/03/01/gust-worker[12]0123456789abcdef"},
+		{"ecs", "/gust/dev/tasks", "worker/task/0123"},
+	} {
+		kind, group, stream, ok := ParseHost(Host(c[0], c[1], c[2]))
+		if !ok || kind != c[0] || group != c[1] || stream != c[2] {
+			t.Errorf("%v came back as %q %q %q %v", c, kind, group, stream, ok)
+		}
+	}
+	for _, host := range []string{"", "ip-10-0-0-1", "lambda/x", "lambda//2026/03/01/nobracket", "ecs/group"} {
+		if _, _, _, ok := ParseHost(host); ok {
+			t.Errorf("%q names a stream", host)
+		}
+	}
+}
