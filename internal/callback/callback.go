@@ -134,9 +134,16 @@ func (r *Runner) run(ctx context.Context, e taskrunner.CallbackEvent) error {
 }
 
 // one runs one callback. Its forms: a callable (tagged, or an import path), an
-// instance of a notifier class, or an object {"type": command | webhook | slack
-// | email, …} of Gust's own.
+// instance of a notifier class, the SDK's AsyncCallback or SyncCallback, or an
+// object {"type": command | webhook | slack | email, …} of Gust's own.
 func (r *Runner) one(ctx context.Context, e taskrunner.CallbackEvent, raw json.RawMessage, key string) error {
+	if path, kwargs, ok, err := sdkCallback(raw); err != nil {
+		return err
+	} else if ok && goNotifiers[path] != nil {
+		return r.notifier(ctx, e, &serde.Object{Class: path, Kwargs: kwargs}, key)
+	} else if ok {
+		return r.python(ctx, e, &serde.Callable{Path: path}, kwargs, key)
+	}
 	v, err := serde.FromDocument(raw)
 	if err != nil {
 		return err
@@ -292,6 +299,11 @@ func (r *Runner) python(ctx context.Context, e taskrunner.CallbackEvent, c *serd
 	}
 	if kwargs != nil && kwargs.Len() > 0 {
 		if job.OpKwargs, err = serde.EncodeXCom(kwargs); err != nil {
+			return err
+		}
+	}
+	if e.Deadline != nil {
+		if job.KeywordContext, err = deadlineContext(e); err != nil {
 			return err
 		}
 	}

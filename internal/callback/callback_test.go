@@ -36,6 +36,10 @@ def dag_cb(context):
     print("CB", context["dag_run"].run_id, context["reason"])
 def broken(context):
     raise RuntimeError("in the callback")
+def late(**kwargs):
+    print("CB", sorted(kwargs), kwargs["context"]["dag_run"]["dag_run_id"], kwargs["context"]["deadline"]["deadline_time"], kwargs.get("after"))
+async def alate(channel):
+    print("CB", channel, "without context")
 class MyNotifier(BaseNotifier):
     template_fields = ("message",)
     def __init__(self, message, level=0):
@@ -136,9 +140,24 @@ func TestByTheControlPlane(t *testing.T) {
 	if n := len(f.indexes); n < 2 || f.indexes[0] != airflow.Unmapped || f.indexes[n-1] != 3 {
 		t.Errorf("logs were opened for the map indexes %v", f.indexes)
 	}
-	deadline := workertest.DAG(t, `{"deadline":[{"interval":5,"callback":{"__classname__":"airflow.sdk.definitions.callback.AsyncCallback","__version__":0,"__data__":{"path":"cb.on_ok","kwargs":{"channel":"late"}}}}]}`, "", workertest.Task{ID: "t", Class: "x.Y"})
-	if err := f.r.RunDeadline(context.Background(), deadline, run, 0, time.Now(), "k4"); err != nil || !strings.Contains(f.log.Text(), "CB late 1") {
-		t.Errorf("%v\n%s", err, f.log.Text())
+	sdk := func(class, path, kwargs string) string {
+		return `{"interval":5,"callback":{"__classname__":"airflow.sdk.definitions.callback.` + class + `","__version__":0,"__data__":{"path":"` + path + `","kwargs":` + kwargs + `}}}`
+	}
+	deadline := workertest.DAG(t, `{"deadline":[`+strings.Join([]string{
+		sdk("SyncCallback", "cb.late", `{"after":{"__classname__":"datetime.timedelta","__version__":2,"__data__":60.0}}`), sdk("AsyncCallback", "cb.alate", `{"channel":"slow"}`),
+		sdk("AsyncCallback", "cb.MyNotifier", `{"message":"{{ dag_run.dag_id }} late since {{ deadline.deadline_time }}"}`),
+		`{"interval":5,"callback":{"__type":"dict","__var":{"type":"command","command":"echo CB own {{ deadline.deadline_time }} $GUST_IDEMPOTENCY_KEY"}}}`, `{"interval":5}`,
+	}, ",")+`]}`, "", workertest.Task{ID: "t", Class: "x.Y"})
+	at := time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)
+	for i, want := range []string{
+		"CB ['after', 'context'] r 2026-03-01T06:00:00+00:00 0:01:00", "CB slow without context", "CB d late since 2026-03-01T06:00:00+00:00 0", "CB own 2026-03-01T06:00:00+00:00 k4-3",
+	} {
+		if err := f.r.RunDeadline(context.Background(), deadline, run, i, at, fmt.Sprint("k4-", i)); err != nil || !strings.Contains(f.log.Text(), want) {
+			t.Errorf("deadline %d: %v, want %q in\n%s", i, err, want, f.log.Text())
+		}
+	}
+	if err := f.r.RunDeadline(context.Background(), deadline, run, 4, at, "k4-4"); err == nil {
+		t.Error("an alert without a callback reports no error to its caller")
 	}
 	broken := dagWith(t, "on_failure_callback", tag("callable", `"cb.broken"`))
 	if err := f.r.RunDagCallback(context.Background(), broken, run, false, "task_failure", "k5"); err == nil {

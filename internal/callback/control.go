@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/jinja"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/serde"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -51,54 +51,84 @@ func (r *Runner) RunDeadline(ctx context.Context, dag *airflow.DAG, run airflow.
 	if alert < 0 || alert >= len(dag.Deadlines) {
 		return fmt.Errorf("DAG %q has no deadline %d", dag.DagID, alert)
 	}
-	spec, err := deadlineCallback(dag.Deadlines[alert])
-	if err != nil {
-		return fmt.Errorf("deadline %d of DAG %q: %w", alert, dag.DagID, err)
+	var a struct {
+		Callback json.RawMessage `json:"callback"`
+	}
+	if err := json.Unmarshal(airflow.Untag(dag.Deadlines[alert]), &a); err != nil || len(a.Callback) == 0 || string(a.Callback) == "null" {
+		return fmt.Errorf("deadline %d of DAG %q names no callback", alert, dag.DagID)
 	}
 	return r.control(ctx, &worker.TaskContext{DAG: dag, Run: run}, taskrunner.CallbackEvent{
-		Name: "deadline_callback", Specs: []json.RawMessage{spec}, MapIndex: airflow.Unmapped, State: string(run.State),
+		Name: "deadline_callback", Specs: []json.RawMessage{a.Callback}, MapIndex: airflow.Unmapped, State: string(run.State),
 		Reason: "deadline missed at " + taskrunner.PyISO(at), Key: idempotencyKey,
+		Deadline: map[string]any{"id": idempotencyKey, "deadline_time": taskrunner.PyISO(at)},
 	})
 }
 
-// deadlineCallback reads the callback of a serialized DeadlineAlert.
-func deadlineCallback(raw json.RawMessage) (json.RawMessage, error) {
+// sdkCallback reads the SDK's form of a deadline's callback, AsyncCallback or
+// SyncCallback; ok is false for another form.
+func sdkCallback(raw json.RawMessage) (path string, kwargs *jinja.Dict, ok bool, err error) {
 	type body struct {
 		Path   string          `json:"path"`
 		Kwargs json.RawMessage `json:"kwargs"`
 	}
-	var alert struct {
-		Callback struct {
-			body
-			Data body `json:"__data__"`
-		} `json:"callback"`
+	var c struct {
+		body
+		Data *body `json:"__data__"`
 	}
-	if err := json.Unmarshal(airflow.Untag(raw), &alert); err != nil {
-		return nil, err
+	if json.Unmarshal(raw, &c) != nil {
+		return "", nil, false, nil
 	}
-	c := alert.Callback.body
-	if alert.Callback.Data.Path != "" {
-		c = alert.Callback.Data
+	if c.Data != nil {
+		c.body = *c.Data
 	}
 	if c.Path == "" {
-		return nil, fmt.Errorf("it names no callback")
+		return "", nil, false, nil
 	}
-	kwargs := json.RawMessage("{}")
+	kwargs = jinja.NewDict()
 	if len(c.Kwargs) > 0 && string(c.Kwargs) != "null" {
 		v, err := serde.DecodeXCom(c.Kwargs)
 		if err != nil {
-			return nil, err
+			return "", nil, false, err
 		}
-		b, err := json.Marshal(serde.Plain(v))
-		if err != nil {
-			return nil, err
+		if d, isDict := v.(*jinja.Dict); isDict {
+			kwargs = d
 		}
-		kwargs = b
 	}
-	if i := strings.LastIndexByte(c.Path, '.'); i > 0 && (strings.HasSuffix(c.Path, "Notifier") || goNotifiers[c.Path] != nil) {
-		return json.Marshal(map[string]any{"__type": "object", "__var": map[string]any{"class": c.Path, "kwargs": kwargs}})
+	return c.Path, kwargs, true, nil
+}
+
+// deadlineContext is the small context that Airflow gives to a deadline's
+// callback: the run as the REST API shows it, and the deadline.
+func deadlineContext(e taskrunner.CallbackEvent) (json.RawMessage, error) {
+	run := e.Context.Run
+	var duration any
+	if run.StartDate != nil && run.EndDate != nil {
+		duration = run.EndDate.Sub(*run.StartDate).Seconds()
 	}
-	return json.Marshal(map[string]any{"__type": "partial", "__var": map[string]any{"callable": c.Path, "kwargs": kwargs}})
+	conf := run.Conf
+	if len(conf) == 0 {
+		conf = json.RawMessage("{}")
+	}
+	orNull := func(s string) any {
+		if s == "" {
+			return nil
+		}
+		return s
+	}
+	name := e.Context.DAG.DagDisplayName
+	if name == "" {
+		name = string(run.DagID)
+	}
+	return json.Marshal(map[string]any{
+		"dag_run": map[string]any{
+			"dag_run_id": run.RunID, "dag_id": run.DagID, "logical_date": run.LogicalDate, "queued_at": run.QueuedAt, "start_date": run.StartDate,
+			"end_date": run.EndDate, "duration": duration, "data_interval_start": run.DataIntervalStart, "data_interval_end": run.DataIntervalEnd,
+			"run_after": run.RunAfter, "last_scheduling_decision": run.LastSchedulingDecision, "run_type": run.RunType, "state": run.State,
+			"triggered_by": run.TriggeredBy, "triggering_user_name": orNull(run.TriggeringUserName), "conf": conf, "note": orNull(run.Note),
+			"dag_versions": []any{}, "bundle_version": nil, "dag_display_name": name, "partition_key": nil,
+		},
+		"deadline": e.Deadline,
+	})
 }
 
 // control runs an event outside a worker: with a log and a context of its own.
@@ -127,6 +157,9 @@ func (r *Runner) control(ctx context.Context, tc *worker.TaskContext, e taskrunn
 			}
 			if e.Reason != "" {
 				extra["reason"] = e.Reason
+			}
+			if e.Deadline != nil {
+				extra["deadline"] = e.Deadline
 			}
 			t, err := taskrunner.NewTemplates(ctx, taskrunner.TemplateInput{
 				Context: tc, MapIndex: e.MapIndex, Reader: r.o.Reader, Secret: r.secret, Now: r.o.Clock, Extra: extra,

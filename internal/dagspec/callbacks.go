@@ -121,19 +121,19 @@ func notifierClass(path string) string {
 }
 
 // isNotifier reports whether the class has, or inherits, a notify method.
-func (d *dagBuild) isNotifier(c *callable) bool {
+func (l *loader) isNotifier(c *callable) bool {
 	if c.sym == nil || c.sym.Kind != PyClass {
 		return strings.HasPrefix(c.module, "airflow.providers.") && (strings.HasSuffix(c.attr, "Notifier") ||
 			strings.Contains(c.module, ".notifications.") && strings.HasPrefix(c.attr, "send_"))
 	}
-	return d.hasMethod(c.sym, "notify", 0)
+	return l.hasMethod(c.sym, "notify", 0)
 }
 
-func (d *dagBuild) hasMethod(s *PySymbol, name string, depth int) bool {
+func (l *loader) hasMethod(s *PySymbol, name string, depth int) bool {
 	if contains(s.Methods, name) {
 		return true
 	}
-	if depth > 8 || d.py == nil {
+	if depth > 8 || l.py == nil {
 		return false
 	}
 	for _, b := range s.Bases {
@@ -143,11 +143,11 @@ func (d *dagBuild) hasMethod(s *PySymbol, name string, depth int) bool {
 			}
 			continue
 		}
-		m, err := d.py.Module(modulePart(b))
+		m, err := l.py.Module(modulePart(b))
 		if err != nil || !m.Found {
 			continue
 		}
-		if t, err := d.symbol(m, attrPart(b), 0); err == nil && t != nil && d.hasMethod(t, name, depth+1) {
+		if t, err := l.symbol(m, attrPart(b), 0); err == nil && t != nil && l.hasMethod(t, name, depth+1) {
 			return true
 		}
 	}

@@ -356,7 +356,7 @@ func newInstance(c *class, args []value, kw *dict) *object {
 }
 
 // sdkNames are names of airflow.sdk that are not constructed here but exist.
-var sdkNames = map[string]bool{"AllowedKeyMapper": true, "AsyncCallback": true, "SyncCallback": true, "ChainMapper": true, "DeadlineAlert": true,
+var sdkNames = map[string]bool{"AllowedKeyMapper": true, "ChainMapper": true,
 	"DeadlineReference": true, "ExceptionRetryPolicy": true, "FanOutMapper": true, "FixedKeyMapper": true, "IdentityMapper": true, "Label": true,
 	"Metadata": true, "ObjectStoragePath": true, "ParamsDict": true, "PartitionedAtRuntime": true, "PartitionedAssetTimetable": true, "PartitionMapper": true,
 	"ProductMapper": true, "RetryPolicy": true, "RetryRule": true, "RollupMapper": true, "StartOfDayMapper": true, "StartOfHourMapper": true,

@@ -29,6 +29,7 @@ type dagBuild struct {
 	tags        []string
 	macros      *dict
 	filters     *dict
+	deadlines   []*object
 	searchpath  []string
 
 	tasks  []*task          // in order of creation
@@ -254,7 +255,8 @@ func (d *dagBuild) normalise(key, idKey, what, configs string) *dict {
 var droppedKeys = map[string]bool{
 	"fail_fast": true, "max_consecutive_failed_dag_runs": true, "owner_links": true, "user_defined_filters": true,
 	"jinja_environment_kwargs": true, "template_undefined": true, "rerun_with_latest_version": true, "allowed_run_types": true,
-	"auto_register": false, "deadline": false, "disable_bundle_versioning": false,
+	"deadline":      true,
+	"auto_register": false, "disable_bundle_versioning": false,
 }
 
 // dagKeys are the keys a DAG's body may have.
@@ -346,6 +348,7 @@ func (d *dagBuild) dagArguments() {
 			d.filters = f
 		}
 	}
+	d.makeDeadlines()
 	d.checkParams()
 	if v, ok := c.lookup("dag_display_name"); ok {
 		if _, ok := v.(string); !ok {

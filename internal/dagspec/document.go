@@ -91,7 +91,7 @@ func (d *dagBuild) dagMembers(m *members, id string) {
 	m.key("task_group").group(d.root)
 	m.key("edge_info").b.WriteString("{}")
 	d.dependencies(m, id)
-	m.key("deadline").b.WriteString("null")
+	m.key("deadline").deadlines(d.deadlines)
 	m.key("allowed_run_types")
 	d.runTypes(m.w)
 	w := m.key("tasks")

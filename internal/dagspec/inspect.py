@@ -84,6 +84,8 @@ def arguments(args, skip_first):
 
 def function(node, method=False):
     f = {"kind": "function", "line": node.lineno, "args": arguments(node.args, method)}
+    if isinstance(node, ast.AsyncFunctionDef):
+        f["async"] = True
     if node.args.vararg:
         f["var_args"] = True
     if node.args.kwarg:

@@ -22,6 +22,9 @@ const (
 	kindWatcher
 	kindParam
 	kindTimetable
+	kindDeadlineAlert
+	kindDeadlineReference
+	kindDeadlineCallback
 	kindOther // known, without a meaning of its own (access control, "not set")
 )
 

@@ -63,6 +63,7 @@ type PySymbol struct {
 	VarArgs bool    `json:"var_args,omitempty"`
 	KwArgs  bool    `json:"kw_args,omitempty"`
 	Mapping bool    `json:"mapping,omitempty"` // return annotation is a mapping
+	Async   bool    `json:"async,omitempty"`   // async def
 	HasInit bool    `json:"has_init,omitempty"`
 	// Classes:
 	Bases     []string                   `json:"bases,omitempty"` // resolved through the module's imports

@@ -115,7 +115,7 @@ func (e *Engine) Trigger(ctx context.Context, o TriggerOptions) (airflow.DagRun,
 		e.sendAll(ctx, Message{Kind: MessageDag, DagID: info.DagID, RunID: info.RunID})
 		return info, nil
 	}
-	e.lookup(info)
+	e.adopt(ctx, info)
 	e.dagMoved(info.DagID)
 	return info, nil
 }

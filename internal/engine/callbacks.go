@@ -25,6 +25,8 @@ type callbackDoc struct {
 
 	Alert int       `json:"alert,omitempty"`
 	At    time.Time `json:"at,omitzero"`
+	// UnlessSuccess drops the callback if the run has succeeded when it is due.
+	UnlessSuccess bool `json:"unless_success,omitempty"`
 
 	TaskInstance *airflow.TaskInstance `json:"task_instance,omitempty"`
 	Retry        bool                  `json:"retry,omitempty"`
@@ -63,11 +65,17 @@ func (e *Engine) pendingCallbacks(r *run, o *outcome, now time.Time) []store.Pen
 			})
 		}
 	}
+	for _, d := range e.laterDeadlines(r) {
+		add(effectDeadline, fmt.Sprintf("deadline#%s#%d", r.key, d.Alert), d)
+		out[len(out)-1].When = d.At.Add(time.Microsecond)
+	}
 	return out
 }
 
-// runCallbacks carries pending callbacks out in the background.
+// runCallbacks carries pending callbacks out in the background, each not before
+// its time.
 func (e *Engine) runCallbacks(ps []store.PendingEffect) {
+	ps = e.putOff(ps)
 	if e.callbackQueue != nil {
 		if len(ps) == 0 {
 			return
@@ -121,6 +129,9 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 	}
 	if err != nil {
 		return err
+	}
+	if d.UnlessSuccess && info.State == airflow.RunSuccess {
+		return e.store.DeletePendingEffect(ctx, p.ID)
 	}
 	g, err := e.docs.get(ctx, info.DagHash)
 	if err != nil {

@@ -171,6 +171,7 @@ type Engine struct {
 	backfills  map[int64]airflow.Backfill // unfinished ones
 	claims     map[claimKey]*claimable    // dispatched by this process, not claimed yet
 	inFlight   map[string]bool            // callbacks being carried out
+	later      laterCallbacks
 	background sync.WaitGroup
 	closing    context.Context
 	close      context.CancelFunc

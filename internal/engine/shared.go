@@ -623,7 +623,7 @@ func (e *Engine) resendCallbacks(ctx context.Context) error {
 	var ids []string
 	now := e.utcNow()
 	for _, p := range ps {
-		if now.Sub(p.When) > 5*time.Minute {
+		if now.Sub(p.When) > 5*time.Minute || p.Kind == effectDeadline && !p.When.After(now) {
 			ids = append(ids, p.ID)
 		}
 	}

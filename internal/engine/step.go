@@ -136,7 +136,9 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 	r.graph = g
 	r.version = stored.Version
 	if stored.Version == 0 {
-		if !create {
+		// A run that waits to start has a state of its own only where a deadline may
+		// be missed meanwhile.
+		if !create && (len(g.DAG.Deadlines) == 0 || info.State.Finished()) {
 			return nil
 		}
 		h, err := e.headerOf(ctx, g, info)

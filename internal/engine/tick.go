@@ -86,6 +86,7 @@ type TickResult struct {
 func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 	now := e.utcNow()
 	res := TickResult{Woken: e.wakeDue(now)}
+	e.callbacksDue(now)
 	if p := e.cfg.UseJobSchedule; p != nil && !*p {
 		return res, nil
 	}
@@ -330,7 +331,7 @@ func (e *Engine) createRun(ctx context.Context, info airflow.DagRun) error {
 		}
 		info = have
 	}
-	e.lookup(info)
+	e.adopt(ctx, info)
 	return nil
 }
 

@@ -67,7 +67,7 @@ func (e *Engine) setWake(r *run, at time.Time) {
 func (e *Engine) NextWake() (time.Time, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var next time.Time
+	next := e.later.next
 	for _, d := range e.delayed {
 		if next.IsZero() || d.at.Before(next) {
 			next = d.at

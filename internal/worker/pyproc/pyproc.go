@@ -50,6 +50,9 @@ type Job struct {
 	OwnAirflow bool            `json:"own_airflow,omitempty"`
 	LogLevel   string          `json:"log_level,omitempty"`
 	Context    json.RawMessage `json:"context"`
+	// KeywordContext calls a callback as Airflow calls those of deadlines: with
+	// keywords only, and this as context if it accepts one.
+	KeywordContext json.RawMessage `json:"keyword_context,omitempty"`
 }
 
 // Callable names a Python callable: an import path, a name in a file, or the

@@ -21,6 +21,8 @@ type CallbackEvent struct {
 	Class  string
 	State  string
 	Reason string // of a DAG callback
+	// Deadline is the deadline that was missed: the name deadline of templates.
+	Deadline map[string]any
 	// Key makes repeating the event harmless for receivers that remember it.
 	Key string
 	Log *Logger

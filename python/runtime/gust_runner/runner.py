@@ -304,6 +304,8 @@ class _Headers(dict):
 def _run_callback(job, ctx):
     """A callback is a function of the context, or a notifier class."""
     func, kwargs = load_callable(job["callable"]), serde.decode(job.get("op_kwargs") or {})
+    if job.get("keyword_context") is not None:
+        return _deadline_callback(func, kwargs, job["keyword_context"], ctx)
     if isinstance(func, type) and hasattr(func, "notify"):
         notifier = func(**kwargs)
         for field in getattr(notifier, "template_fields", ()):
@@ -312,6 +314,31 @@ def _run_callback(job, ctx):
                 setattr(notifier, field, _render(v))
         return notifier.notify(ctx)
     return call(func, [ctx], kwargs, ctx)
+
+
+def _deadline_callback(func, kwargs, small, ctx):
+    """A deadline's callback takes its context, the run and the deadline as dicts, by keyword."""
+    if isinstance(func, type) and (hasattr(func, "notify") or hasattr(func, "async_notify")):
+        notifier = func(**kwargs)
+        for field in getattr(notifier, "template_fields", ()):
+            v = getattr(notifier, field, None)
+            if v:
+                setattr(notifier, field, _render(v))
+        own = getattr(type(notifier), "notify", None)
+        if hasattr(notifier, "async_notify") and own in (None, light.BaseNotifier.notify):
+            return call(notifier.async_notify.__func__, [notifier, small], {}, ctx)
+        return notifier.notify(small)
+    if any(name == "context" or kind == VAR_KW for name, kind in _params(func)):
+        kwargs = {**kwargs, "context": small}
+    result = call(func, [], kwargs, ctx)
+    if hasattr(result, "__await__"):
+        import asyncio
+
+        async def wait():
+            return await result
+
+        return asyncio.run(wait())
+    return result
 
 
 def _render(v):

@@ -151,3 +151,13 @@ def asset_extra(outlet_events):
 
 def read_events(triggering_asset_events):
     return sorted((a.name, len(es)) for a, es in triggering_asset_events.items())
+
+
+def on_deadline(**kwargs):
+    ctx = kwargs.pop("context")
+    with open(os.path.join(os.environ["E2E_DIR"], "callbacks.txt"), "a") as f:
+        f.write(json.dumps(["deadline", ctx["dag_run"]["dag_id"], ctx["dag_run"]["dag_run_id"], ctx["dag_run"]["state"], {k: str(v) for k, v in kwargs.items()}]) + "\n")
+
+
+async def on_deadline_async(context, label):
+    on_deadline(context=context, label=label)
