@@ -217,26 +217,31 @@ func (p *parser) read(ctx context.Context, path string) (content []byte, size in
 	return content, int64(len(content)), nil
 }
 
-// load calls the loader, bounded in time and safe from its panics.
 func (p *parser) load(ctx context.Context, req LoadRequest) LoadResult {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	return LoadBounded(ctx, p.loader, req, p.timeout, p.log)
+}
+
+// LoadBounded calls a loader, bounded in time and safe from its panics. A load that
+// does not heed its context goes on unheard.
+func LoadBounded(ctx context.Context, l Loader, req LoadRequest, timeout time.Duration, log func(msg string, args ...any)) LoadResult {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	done := make(chan LoadResult, 1)
 	go func() {
 		defer func() {
 			if r := recover(); r != nil {
-				p.log("the loader failed", "file", req.Path, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+				log("the loader failed", "file", req.Path, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 				done <- LoadResult{Problems: []airflow.Problem{{Message: fmt.Sprintf("internal error while loading the file: %v; please report it with the file", r)}}}
 			}
 		}()
-		done <- p.loader.Load(ctx, req)
+		done <- l.Load(ctx, req)
 	}()
 	select {
 	case r := <-done:
 		return r
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return LoadResult{Problems: []airflow.Problem{{Message: fmt.Sprintf("the file could not be loaded within %v ([core] dagbag_import_timeout)", p.timeout), Class: "AirflowTaskTimeout"}}}
+			return LoadResult{Problems: []airflow.Problem{{Message: fmt.Sprintf("the file could not be loaded within %v ([core] dagbag_import_timeout)", timeout), Class: "AirflowTaskTimeout"}}}
 		}
 		return LoadResult{Problems: []airflow.Problem{{Message: ctx.Err().Error()}}}
 	}
@@ -307,6 +312,10 @@ func (p *parser) check(f *parsedFile, d LoadedDAG) {
 	}
 	if dag.DagID != d.DagID {
 		f.problem("the document of DAG %q says dag_id %q", d.DagID, dag.DagID)
+		return
+	}
+	if dag.RelativeFileloc != "" && dag.RelativeFileloc != f.path {
+		f.problem("the document of DAG %q says relative_fileloc %q", d.DagID, dag.RelativeFileloc)
 		return
 	}
 	pd := parsedDag{dag: dag, canonical: canonical, hash: hash}

@@ -38,6 +38,9 @@ func (o ScanOptions) withDefaults() ScanOptions {
 	return o
 }
 
+// IsDagFile reports whether a file of that name is a DAG file, ignore files aside.
+func (o ScanOptions) IsDagFile(name string) bool { return o.withDefaults().isDagFile(path.Base(name)) }
+
 // isDagFile reports whether a file of that name is a DAG file. Emacs's locks
 // (.#x.yml) and macOS's resource forks (._x.yml) are not.
 func (o ScanOptions) isDagFile(name string) bool {
@@ -133,6 +136,9 @@ func scan(ctx context.Context, src Source, o ScanOptions, onDir func(string)) (*
 	}
 	if err := src.Refresh(ctx); err != nil {
 		return nil, err
+	}
+	if t, ok := src.(Troubled); ok {
+		s.out.problems = append(s.out.problems, t.Problems()...)
 	}
 	s.dir(ctx, "", 0, nil)
 	for len(s.links) > 0 && s.err == nil {

@@ -39,6 +39,10 @@ type Source interface {
 // contents never have the same.
 type Versioned interface{ Version() string }
 
+// Troubled is a Source that knows what is wrong with the folder as a whole, since
+// the last Refresh; people see it as an import error of the folder.
+type Troubled interface{ Problems() []string }
+
 // ErrChanging says that a file is not any more what the last Refresh saw: the
 // folder is looked at again.
 var ErrChanging = fmt.Errorf("the file has changed since it was listed: %w", airflow.ErrUnavailable)
