@@ -238,6 +238,20 @@ func (s *Store) CommitRunState(ctx context.Context, k RunKey, base int64, header
 
 // CommitRun is CommitRunState with everything a step may write.
 func (s *Store) CommitRun(ctx context.Context, k RunKey, c RunCommit) (int64, error) {
+	v, err := s.commitRun(ctx, k, c)
+	if it, failed := failedItem(err); failed && it != nil && it.Int(attrVersion) == c.Base && noneNil(c.Chunks) {
+		// The step before left the run small enough for one item: its chunks have
+		// no items of their own, or old ones.
+		c.Dirty = make([]int, len(c.Chunks))
+		for i := range c.Dirty {
+			c.Dirty[i] = i
+		}
+		return s.commitRun(ctx, k, c)
+	}
+	return v, err
+}
+
+func (s *Store) commitRun(ctx context.Context, k RunKey, c RunCommit) (int64, error) {
 	base, header, chunks, dirty, effects := c.Base, c.Header, c.Chunks, c.Dirty, c.Effects
 	cond := kv.Eq(attrVersion, kv.Int(base))
 	if base == 0 {
@@ -258,6 +272,10 @@ func (s *Store) CommitRun(ctx context.Context, k RunKey, c RunCommit) (int64, er
 			return committed(s.kv.Transact(ctx, "", withEffects([]kv.Op{kv.Put(meta, cond)}, effects)), meta)
 		}
 		return committed(s.kv.Write(ctx, kv.Put(meta, cond)), meta)
+	}
+	if len(dirty) < len(chunks) {
+		// The other chunks must have items of their own that are current.
+		cond = kv.And(cond, kv.Present(attrChunks))
 	}
 	meta.Attrs[attrDoc] = kv.Bytes(header)
 	meta.Attrs[attrChunks] = kv.Int(int64(len(chunks)))

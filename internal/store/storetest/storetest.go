@@ -30,7 +30,7 @@ func Run(t *testing.T, open Open) {
 		name string
 		f    func(*testing.T, *store.Store)
 	}{
-		{"Runs", testRuns}, {"RunState", testRunState}, {"WideRunState", testWideRunState},
+		{"Runs", testRuns}, {"RunState", testRunState}, {"WideRunState", testWideRunState}, {"ChangingWidth", testChangingWidth},
 		{"Claims", testClaims}, {"ClaimRace", testClaimRace}, {"Fence", testFence}, {"Tries", testTries}, {"XComs", testXComs},
 		{"Dags", testDags}, {"DueDags", testDueDags}, {"Documents", testDocuments}, {"Retention", testRetention}, {"Secrets", testSecrets}, {"Pools", testPools},
 		{"Backfills", testBackfills}, {"Assets", testAssets}, {"Keys", testKeys}, {"Requests", testRequests}, {"NewerFormat", testNewerFormat},
@@ -186,6 +186,27 @@ func testWideRunState(t *testing.T, s *store.Store) {
 		st := must[store.RunState](t)(s.LoadRunState(ctx, k))
 		if st.Version != v || !reflect.DeepEqual(st.Chunks, chunks) {
 			t.Errorf("%d chunks: loaded version %d, want %d; equal chunks: %t", n, st.Version, v, reflect.DeepEqual(st.Chunks, chunks))
+		}
+	}
+}
+
+// testChangingWidth lets a run grow wide by one chunk, shrink again, and grow by
+// another: each time the chunk that did not change must be found as it is.
+func testChangingWidth(t *testing.T, s *store.Store) {
+	ctx, k := t.Context(), key("d", "width")
+	small := func(b byte) []byte { return bytes.Repeat([]byte{b}, 10) }
+	large := func(b byte) []byte { return bytes.Repeat([]byte{b}, 7000) }
+	chunks := [][]byte{small('a'), small('b')}
+	v := must[int64](t)(s.CommitRunState(ctx, k, 0, []byte("h"), chunks, []int{0, 1}))
+	for i, step := range []struct {
+		chunk int
+		to    []byte
+	}{{1, large('c')}, {0, small('d')}, {1, small('e')}, {0, small('f')}, {1, large('g')}, {1, small('h')}, {0, large('i')}} {
+		chunks[step.chunk] = step.to
+		v = must[int64](t)(s.CommitRunState(ctx, k, v, []byte("h"), chunks, []int{step.chunk}))
+		st := must[store.RunState](t)(s.LoadRunState(ctx, k))
+		if st.Version != v || !reflect.DeepEqual(st.Chunks, chunks) {
+			t.Errorf("step %d: loaded version %d with other chunks than were committed as %d", i, st.Version, v)
 		}
 	}
 }
