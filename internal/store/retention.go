@@ -93,7 +93,11 @@ func (s *Store) DeleteXComs(ctx context.Context, k airflow.TaskInstanceKey, dryR
 		key := splitKey(it.SK)[1]
 		for part := 0; part < max(1, int(it.Int(attrChunks))); part++ {
 			del := kv.Delete(kv.Key{PK: it.PK, SK: xcomPartSK(key, part)}, kv.Eq(attrBeat, it.Attrs[attrBeat]))
-			if err := s.kv.Write(ctx, del); err != nil && !errors.Is(err, kv.ErrConditionFailed) {
+			err := s.kv.Write(ctx, del)
+			if err == nil {
+				err = s.deleteLarge(ctx, []kv.Item{it}) // not an object that was pushed again
+			}
+			if err != nil && !errors.Is(err, kv.ErrConditionFailed) {
 				return n, translate(err)
 			}
 		}

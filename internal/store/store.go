@@ -29,6 +29,7 @@ const (
 	attrChunks  = "n"  // number of chunk items of a wide run
 	attrWake    = "wk" // when the run's timer fires, Unix milliseconds
 	attrDigest  = "w"  // digest of a wide step, to recognise a repeated commit
+	attrObject  = "o"  // name of the object that holds a large value
 )
 
 // Sealer encrypts secrets at rest. The associated data binds a ciphertext to
@@ -42,11 +43,18 @@ type Sealer interface {
 type Store struct {
 	kv     kv.Driver
 	sealer Sealer
+	large  LargeValues
 }
 
 // New returns a store over d. The sealer encrypts variables and connections;
 // without one (nil) storing them is an error. The caller closes d.
-func New(d kv.Driver, sealer Sealer) *Store { return &Store{kv: d, sealer: sealer} }
+func New(d kv.Driver, sealer Sealer, options ...Option) *Store {
+	s := &Store{kv: d, sealer: sealer}
+	for _, o := range options {
+		o(s)
+	}
+	return s
+}
 
 // Driver returns the driver, for tools that inspect or meter it.
 func (s *Store) Driver() kv.Driver { return s.kv }

@@ -252,12 +252,19 @@ func (s *Store) ListTries(ctx context.Context, k airflow.TaskInstanceKey) ([]Att
 
 // DeleteTaskInstance removes the row, history and XComs of an instance.
 func (s *Store) DeleteTaskInstance(ctx context.Context, k airflow.TaskInstanceKey) error {
-	keys, err := listPartition(ctx, s, tiPK(k), kv.Range{}, func(it kv.Item) (kv.Key, error) { return it.Key, nil })
+	items, err := listPartition(ctx, s, tiPK(k), kv.Range{}, func(it kv.Item) (kv.Item, error) {
+		delete(it.Attrs, attrDoc)
+		return it, nil
+	})
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if err := s.kv.Write(ctx, kv.Delete(key, kv.Cond{})); err != nil {
+	// Objects go first: a crash in between is repaired by deleting again.
+	if err := s.deleteLarge(ctx, items); err != nil {
+		return err
+	}
+	for _, it := range items {
+		if err := s.kv.Write(ctx, kv.Delete(it.Key, kv.Cond{})); err != nil {
 			return translate(err)
 		}
 	}
@@ -267,9 +274,16 @@ func (s *Store) DeleteTaskInstance(ctx context.Context, k airflow.TaskInstanceKe
 // InlineXComBytes bounds what travels inside the row; larger values become items.
 const InlineXComBytes = 600
 
-// PutXCom stores a value as an item of its own, in parts where it is large. try
+// PutXCom stores a value as an item of its own, in parts where it is large, or in
+// LargeValues where there are any. try
 // is the try that pushed it: values of earlier tries are not seen by GetXCom.
 func (s *Store) PutXCom(ctx context.Context, k airflow.TaskInstanceKey, try int, key string, value json.RawMessage, now time.Time) error {
+	if s.large != nil && len(value) > LargeXComBytes {
+		it := kv.Item{Key: kv.Key{PK: tiPK(k), SK: xcomSK(key)}, Attrs: map[string]kv.Value{
+			attrFormat: kv.Int(FormatVersion), attrTry: kv.Int(int64(try)), attrBeat: kv.Int(now.UnixMilli()),
+		}}
+		return s.putLargeXCom(ctx, it, k, try, key, value)
+	}
 	parts := max(1, (len(value)+docPartBytes-1)/docPartBytes)
 	// Part 0 goes last: it tells how many there are, so that a value that is found is complete.
 	for i := parts - 1; i >= 0; i-- {
@@ -296,6 +310,9 @@ func xcomPartSK(key string, part int) string {
 
 // xcomValue completes a value from its parts.
 func (s *Store) xcomValue(ctx context.Context, it kv.Item) (json.RawMessage, error) {
+	if name := it.Str(attrObject); name != "" {
+		return s.largeXCom(ctx, name)
+	}
 	v := append(json.RawMessage(nil), it.Bytes(attrDoc)...)
 	key := splitKey(it.SK)[1]
 	for i := 1; i < int(it.Int(attrChunks)); i++ {
@@ -401,11 +418,19 @@ func (s *Store) GetXComs(ctx context.Context, keys []airflow.TaskInstanceKey, ke
 	if err != nil {
 		return nil, translate(err)
 	}
+	found := make([]*kv.Item, len(large))
 	for j, lk := range large {
 		if it, ok := items[lk]; ok && int(it.Int(attrTry)) == rows[keys[at[j]]].TryNumber {
-			if out[at[j]], err = s.xcomValue(ctx, it); err != nil {
-				return nil, err
-			}
+			found[j] = &it
+		}
+	}
+	values, err := s.xcomValues(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	for j, v := range values {
+		if found[j] != nil {
+			out[at[j]] = v
 		}
 	}
 	return out, nil

@@ -25,7 +25,8 @@ type Open func(testing.TB) kv.Driver
 var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
 // Run runs the suite.
-func Run(t *testing.T, open Open) {
+// The options are those of every store it makes.
+func Run(t *testing.T, open Open, options ...store.Option) {
 	for _, c := range []struct {
 		name string
 		f    func(*testing.T, *store.Store)
@@ -38,7 +39,7 @@ func Run(t *testing.T, open Open) {
 		t.Run(c.name, func(t *testing.T) {
 			d := open(t)
 			t.Cleanup(func() { _ = d.Close() })
-			c.f(t, store.New(d, sealer{}))
+			c.f(t, store.New(d, sealer{}, options...))
 		})
 	}
 }
