@@ -158,6 +158,20 @@ type replay struct {
 	runs  map[string]*RunState
 	now   time.Time
 	full  bool
+	// persist, when set, stores the state of a run after each change and returns what was read back.
+	persist func(*RunState) (*RunState, error)
+}
+
+// save puts the state that comes back from the store in the place of the run's.
+func (r *replay) save(rs *RunState) error {
+	if r.persist == nil {
+		return nil
+	}
+	back, err := r.persist(rs)
+	if err == nil {
+		r.runs[string(rs.Header.RunID)] = back
+	}
+	return err
 }
 
 func (r *replay) tick() time.Time {
@@ -253,6 +267,9 @@ func (r *replay) start(names []string) error {
 		res := Apply(r.g, rs, Report{Kind: ReportRunning, Task: rs.TaskID(r.g, t), MapIndex: int(t.MapIndex), DispatchSeq: t.DispatchSeq}, ReportLimits{}, now)
 		if res.Refused != "" {
 			return fmt.Errorf("start %s: %s", name, res.Message)
+		}
+		if err := r.save(rs); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -353,7 +370,7 @@ func (r *replay) event(e *vecEvent) error {
 	if e.MappedLength != nil && rs.MappedLength(int(t.Task)) != *e.MappedLength {
 		return fmt.Errorf("event %s: mapped length %d, want %d", e.TI, rs.MappedLength(int(t.Task)), *e.MappedLength)
 	}
-	return nil
+	return r.save(rs)
 }
 
 // passes replays the passes of a step, strictly one by one.
@@ -371,7 +388,10 @@ func (r *replay) passes(want []vecPass) error {
 				rs.markPast(r.g)
 			}
 			res := Pass(r.g, rs, f, r.tick())
-			set, gone := diff(before, states(r.g, rs))
+			if err := r.save(rs); err != nil {
+				return err
+			}
+			set, gone := diff(before, states(r.g, r.runs[id]))
 			got := vecPass{Gone: gone, Set: map[string]string{}}
 			if len(r.c.Runs) > 0 {
 				got.Of = id
@@ -480,7 +500,7 @@ func (r *replay) action(a *vecAction, want *vecResult) error {
 		}
 		StartRun(rs, r.tick())
 	}
-	return nil
+	return r.save(rs)
 }
 
 func (r *replay) final() error {
@@ -530,10 +550,16 @@ func strictJSON(b []byte, v any) error {
 
 // replayRuns replays a case of one of the run themes.
 func replayRuns(c *vecCase, full bool) error {
+	return replayStored(c, full, nil)
+}
+
+// replayStored replays a case while the state of each run goes through persist after every change.
+func replayStored(c *vecCase, full bool, persist func(*RunState) (*RunState, error)) error {
 	r, err := newReplay(c, full)
 	if err != nil {
 		return err
 	}
+	r.persist = persist
 	for i, s := range c.Steps {
 		err := r.start(s.Start)
 		for k := range s.Events {
