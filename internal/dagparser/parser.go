@@ -378,6 +378,13 @@ func (v *view) IsDir(p string) bool {
 	return ok && v.dirs[filepath.FromSlash(name)]
 }
 
+// Exists tells the loader whether there is anything at a path.
+func (v *view) Exists(p string) bool {
+	name, ok := v.name(p)
+	_, listed := v.files[name]
+	return ok && (listed || v.dirs[filepath.FromSlash(name)])
+}
+
 // LookupEnv implements dagspec.Source.
 func (v *view) LookupEnv(name string) (string, bool) {
 	if name == "DAGS_FOLDER" || name == "AIRFLOW__CORE__DAGS_FOLDER" {

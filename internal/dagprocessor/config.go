@@ -140,4 +140,7 @@ type Summary struct {
 	Err error `json:"-"`
 	// Next is when to scan again although nothing is heard; zero = no need.
 	Next time.Time `json:"-"`
+	// CacheErr is why the cache could not be written, if it could not. ErrConflict:
+	// another processor has written it.
+	CacheErr error `json:"-"`
 }

@@ -126,6 +126,21 @@ func (c *contents) read(ctx context.Context, key string, st stamp) (string, erro
 	return sum, nil
 }
 
+// settled learns the contents that a file was loaded from where the source tells
+// versions apart: what was read is what was listed. Only those of its snapshot count,
+// whose hashes were taken here; others are the loader's word.
+func (c *contents) settled(deps []Dependency) {
+	for _, d := range deps {
+		fi, err := c.src.Stat(d.Path)
+		if err != nil || fi.IsDir() || d.Mode == "" {
+			continue
+		}
+		if st := stampOf(fi); st.Version != "" {
+			c.learn(d.Path, st, d.Hash)
+		}
+	}
+}
+
 func (c *contents) learn(key string, st stamp, hash string) {
 	racy := st.Size >= 0 && st.Version == "" && c.now().UnixNano()-max(st.MTime, st.CTime) < int64(racyAge)
 	c.looked[key] = true

@@ -89,6 +89,29 @@ func (p *Processor) Reparse(paths ...string) {
 	p.wake()
 }
 
+// Mend asks for files with an import error to be parsed again with the next scan: what
+// they were looking for may be there now.
+func (p *Processor) Mend() {
+	p.askMu.Lock()
+	p.mend = true
+	p.askMu.Unlock()
+	p.wake()
+}
+
+// InputNames returns the inputs of all files beside other files, for Loader.Inputs,
+// sorted.
+func (p *Processor) InputNames() []string {
+	p.scanMu.Lock()
+	defer p.scanMu.Unlock()
+	names := map[string]bool{}
+	for _, st := range p.files {
+		for _, n := range st.Inputs {
+			names[n] = true
+		}
+	}
+	return slices.Sorted(keysOf(names))
+}
+
 // wake asks Run for a scan.
 func (p *Processor) wake() {
 	select {
@@ -140,7 +163,7 @@ func (p *Processor) Sync(ctx context.Context) (Summary, error) {
 		sum.Next = p.cfg.Now()
 	}
 	p.broken.Store(sum.ImportErrors > 0)
-	sum.Err = err
+	sum.Err, sum.CacheErr = err, s.cacheErr
 	if len(sum.Changed) > 0 {
 		p.cfg.OnChange(sum.Changed)
 	}
@@ -173,7 +196,8 @@ type syncing struct {
 	rescan   bool
 	rescanAt time.Time
 	// relist says that the source has changed since it was listed.
-	relist bool
+	relist   bool
+	cacheErr error
 	// saved is when the cache was written last.
 	saved  time.Time
 	walked time.Duration
@@ -486,13 +510,13 @@ func (s *syncing) settle() {
 		}
 	}
 	clear(p.untold)
-	p.save(s.ctx)
+	s.cacheErr = p.save(s.ctx)
 }
 
 // save writes the cache if it is behind.
-func (p *Processor) save(ctx context.Context) {
+func (p *Processor) save(ctx context.Context) error {
 	if p.cfg.Cache == nil || p.saved && !p.contents.dirty {
-		return
+		return nil
 	}
 	for _, c := range p.contents.known {
 		c.seen = false
@@ -526,9 +550,10 @@ func (p *Processor) save(ctx context.Context) {
 			// Another processor wrote it: take up where that one left off.
 			p.cacheRead, p.loaded = false, false
 		}
-		return
+		return err
 	}
 	p.saved, p.contents.dirty = true, false
+	return nil
 }
 
 func (s *syncing) summary(start time.Time) Summary {

@@ -54,6 +54,7 @@ func (s *syncing) process(todo []string) (changing bool) {
 				s.relist = s.relist || f.relist
 				p.pending(f.path)
 			default:
+				p.contents.settled(f.state.Deps)
 				good = append(good, f)
 			}
 		}

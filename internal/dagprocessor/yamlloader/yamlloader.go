@@ -172,7 +172,7 @@ func (r *recorder) IsDir(p string) bool {
 	if r.Source.IsDir(p) {
 		return true
 	}
-	if _, err := os.Stat(filepath.FromSlash(p)); errors.Is(err, fs.ErrNotExist) {
+	if !r.exists(p) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if _, noted := r.files[p]; !noted {
@@ -180,6 +180,16 @@ func (r *recorder) IsDir(p string) bool {
 		}
 	}
 	return false
+}
+
+// exists reports whether a path may be there. A Source that is not this machine's
+// file system has a method Exists.
+func (r *recorder) exists(p string) bool {
+	if s, ok := r.Source.(interface{ Exists(path string) bool }); ok {
+		return s.Exists(p)
+	}
+	_, err := os.Stat(filepath.FromSlash(p))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // LookupEnv notes the name of an environment variable.
