@@ -2,6 +2,9 @@ module github.com/gustflow/gust/infra
 
 go 1.26.8
 
+// The CDK's command line carries templates that only look like Go.
+ignore ./node_modules
+
 require (
 	github.com/aws/aws-cdk-go/awscdk/v2 v2.260.0
 	github.com/aws/constructs-go/constructs/v10 v10.6.0

@@ -70,7 +70,7 @@ func Load(context map[string]string, file []byte, account, region string) (Confi
 		head.Stage = Dev
 	}
 	c := Defaults(head.Stage)
-	if c.Account == "" {
+	if c.Account == "" && account != "" { // without credentials the CDK still knows a region
 		c.Account, c.Region = account, region
 	}
 	if p := context["profile"]; p != "" {

@@ -92,6 +92,12 @@ type Config struct {
 	// in awsenv.DefaultMetrics.
 	Metrics []string `json:"metrics"`
 
+	// Bursts lets the scheduler invoke workers asynchronously, past their queue: an
+	// SQS mapping starts with five invocations at once and adds five a second.
+	Bursts bool `json:"bursts"`
+	// DagEnv are the environment variables that DAG files may use.
+	DagEnv map[string]string `json:"dag_env,omitempty"`
+
 	// Functions changes single functions, by their name in awsenv.
 	Functions map[string]Function `json:"functions"`
 	// Secrets is the external secrets backend of variables and connections; nil = none.

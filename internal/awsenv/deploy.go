@@ -70,7 +70,9 @@ const (
 	// OutDagsURL is where `gust dags sync` puts files: s3://bucket/prefix.
 	OutDagsURL    = "DagsUrl"
 	OutDataBucket = "DataBucket"
-	OutKeysSecret = "KeysSecret"
+	// OutDagEventsQueueURL is the queue that the dags bucket notifies.
+	OutDagEventsQueueURL = "DagEventsQueueUrl"
+	OutKeysSecret        = "KeysSecret"
 	// OutFunctions is a JSON object: name as in Functions, or "worker/<queue>" ->
 	// name of the Lambda function.
 	OutFunctions = "Functions"
@@ -97,10 +99,9 @@ type ECS struct {
 	// PerTaskImages says whether executor_config may name an image: the scheduler
 	// may register task definitions then.
 	PerTaskImages bool `json:"per_task_images,omitempty"`
-	// LogGroup and LogPrefix say where the container's output goes: stream
-	// <prefix>/<container>/<task id>, as the awslogs driver names it.
-	LogGroup  string `json:"log_group"`
-	LogPrefix string `json:"log_prefix"`
+	// LogGroup is where the containers' output goes: stream
+	// <queue>/<ECSContainer>/<task id>, as the awslogs driver names it.
+	LogGroup string `json:"log_group"`
 }
 
 // ECSContainer is the name of the container in every task definition of Gust, and

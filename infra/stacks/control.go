@@ -1,0 +1,223 @@
+package stacks
+
+import (
+	"encoding/json"
+	"maps"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/gustflow/gust/infra/settings"
+	"github.com/gustflow/gust/internal/awsenv"
+)
+
+// Receives before a message counts as dead. Throttled receives count, so that the
+// queues of tasks, which wait for Lambda's concurrency, are generous.
+const (
+	taskReceives  = 100
+	eventReceives = 20
+)
+
+// control is the control stack under construction.
+type control struct {
+	namer
+	data Data
+	dist string
+	ecs  *cluster // nil without ECS
+}
+
+func (c control) key() awskms.IKey { return c.data.Key }
+
+// Control is the control stack.
+type Control struct{ Stack awscdk.Stack }
+
+// NewControl makes the stack of everything a deploy may replace. dist holds the
+// functions' zips, unpacked.
+func NewControl(scope constructs.Construct, cfg settings.Config, data Data, dist string) Control {
+	s := stackOf(scope, cfg, cfg.ControlStackName(), "Gust: functions, queues, rules and alarms. May be destroyed and made again.", false)
+	s.AddDependency(data.Stack, str("finds table, buckets and the queue of DAG files by name"))
+	c := control{namer: namer{cfg, s}, data: data, dist: dist}
+
+	events := newQueue(s, queueSpec{id: "events", name: c.eventsQueue(), timeout: schedulerTimeout, receives: eventReceives})
+	timers := newQueue(s, queueSpec{id: "timers", name: c.timersQueue(), timeout: schedulerTimeout, receives: eventReceives, deadLetters: events.dead})
+	tasks, taskURLs, workers := map[string]queuePair{}, map[string]string{}, map[string]string{}
+	for _, q := range cfg.Queues {
+		tasks[q.Name] = newQueue(s, queueSpec{id: "tasks-" + q.Name, name: cfg.TaskQueueName(q.Name), timeout: workerTimeout, receives: taskReceives})
+		taskURLs[q.Name] = *tasks[q.Name].queue.QueueUrl()
+		if cfg.Bursts && c.onLambda(q) {
+			workers[q.Name] = cfg.WorkerName(q.Name)
+		}
+	}
+	common := map[string]string{
+		awsenv.Table:          c.table(),
+		awsenv.EventsQueueURL: *events.queue.QueueUrl(),
+		awsenv.TimersQueueURL: *timers.queue.QueueUrl(),
+		awsenv.DefaultQueue:   cfg.DefaultQueue,
+	}
+	if cfg.ECS != nil {
+		c.ecs = c.newCluster(common, tasks)
+	}
+	functions := c.newFunctions(common, s.ToJsonString(taskURLs, nil), jsonText(workers), events, timers, tasks)
+	c.newSchedules(functions)
+	if c.ecs != nil {
+		c.ecs.reportTo(c, functions[awsenv.TaskEvents])
+	}
+	c.newAlarms()
+	if cfg.Dashboard {
+		c.newDashboard()
+	}
+	c.newOutputs(events, timers, s.ToJsonString(taskURLs, nil), tasks, functions)
+	return Control{s}
+}
+
+// newFunctions makes every function with its triggers. The result is keyed by the
+// names of awsenv, workers by "worker/<queue>".
+func (c control) newFunctions(common map[string]string, taskURLs *string, workers string, events, timers queuePair, tasks map[string]queuePair) map[string]awslambda.Function {
+	out := map[string]awslambda.Function{}
+	with := func(more ...map[string]string) map[string]string {
+		env := maps.Clone(common)
+		for _, m := range more {
+			maps.Copy(env, m)
+		}
+		return env
+	}
+	build := func(name, purpose string, timeout, memory int, env map[string]string, rights []right) awslambda.Function {
+		memory, reserved := c.setting(name, memory)
+		out[name] = c.goFunction(fn{
+			name: c.cfg.FunctionName(name), folder: name, purpose: purpose, timeout: timeout, memory: memory, reserved: reserved, env: env, rights: rights,
+			once: name == awsenv.Scheduler || name == awsenv.DagProcessor,
+		})
+		return out[name]
+	}
+	dags := map[string]string{awsenv.DagsBucket: c.dagsBucket(), awsenv.DagsPrefix: c.cfg.DagsPrefix}
+	if len(c.cfg.DagEnv) > 0 {
+		dags[awsenv.DagEnv] = jsonText(c.cfg.DagEnv)
+	}
+
+	env := with(map[string]string{awsenv.TaskQueues: *taskURLs, awsenv.DataBucket: c.dataBucket()})
+	if c.cfg.Bursts {
+		env[awsenv.WorkerFunctions] = workers
+	}
+	if c.ecs != nil {
+		env[awsenv.ECSExecutor] = *c.ecs.config(c)
+	}
+	scheduler := build(awsenv.Scheduler, "Creates due runs and takes their next steps", schedulerTimeout, 1024, env, c.schedulerRights())
+	c.maps("events", scheduler, events.queue, 10, 0)
+	c.maps("timers", scheduler, timers.queue, 10, 0)
+
+	build(awsenv.DagParser, "Reads DAG files, with no right to anything else", dagParserTimeout, 512, dags, c.parserRights())
+	processor := build(awsenv.DagProcessor, "Validates, versions and stores DAGs", dagProcessorTimeout, 512, with(dags, map[string]string{
+		awsenv.DataBucket:     c.dataBucket(),
+		awsenv.ParserFunction: c.cfg.FunctionName(awsenv.DagParser), awsenv.DagEventsQueueURL: *c.data.Changes.QueueUrl(),
+	}), c.processorRights())
+	c.maps("dagfiles", processor, c.data.Changes, 10, 2)
+
+	taskEvents := build(awsenv.TaskEvents, "Turns lost and dead dispatches into failures or retries", taskEventsTimeout, 256, with(), c.taskEventsRights())
+	for _, q := range c.cfg.Queues {
+		c.maps("dead-"+q.Name, taskEvents, tasks[q.Name].dead, 10, 0)
+	}
+
+	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, 512, with(map[string]string{
+		awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
+	}), c.apiRights())
+	api.AddFunctionUrl(&awslambda.FunctionUrlOptions{AuthType: awslambda.FunctionUrlAuthType_AWS_IAM})
+
+	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
+		env := with(c.workerEnv(q))
+		worker := c.goFunction(fn{
+			name: c.cfg.WorkerName(q.Name), folder: awsenv.Worker, python: true, purpose: "Runs tasks of queue " + q.Name,
+			timeout: workerTimeout, memory: q.Memory(), reserved: q.ReservedConcurrency, env: env, rights: c.workerRights(q), policies: q.PolicyARNs,
+		})
+		out[awsenv.Worker+"/"+q.Name] = worker
+		c.maps("tasks-"+q.Name, worker, tasks[q.Name].queue, 1, q.MaxConcurrency)
+		if c.cfg.Bursts {
+			// Not tried again: whether a dispatch may start again is the scheduler's to
+			// decide, and it is told at once through the dead letters.
+			awslambda.NewCfnEventInvokeConfig(c.stack, str("Async-"+q.Name), &awslambda.CfnEventInvokeConfigProps{
+				FunctionName: worker.FunctionName(), Qualifier: str("$LATEST"), MaximumRetryAttempts: jsii.Number(0), MaximumEventAgeInSeconds: jsii.Number(3600),
+				DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
+					OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: tasks[q.Name].dead.QueueArn()},
+				},
+			})
+		}
+	}
+	return out
+}
+
+// workerEnv is what a worker gets beyond the common variables, on Lambda and ECS.
+func (c control) workerEnv(q settings.Queue) map[string]string {
+	env := map[string]string{awsenv.WorkerQueue: q.Name, awsenv.DataBucket: c.dataBucket()}
+	if !q.NoMetastoreSecrets {
+		env[awsenv.KeysSecret] = c.data.KeysSecretARN
+	}
+	if c.cfg.Secrets != nil {
+		env[awsenv.SecretsBackend], env[awsenv.SecretsPrefix] = c.cfg.Secrets.Backend, c.cfg.SecretsPrefixOf(q)
+	}
+	return env
+}
+
+// newSchedules makes the rules with constant input. They cost nothing themselves.
+func (c control) newSchedules(functions map[string]awslambda.Function) {
+	rule := func(id, what string, minutes int, to awslambda.Function, input string) {
+		var text map[string]any
+		if err := json.Unmarshal([]byte(input), &text); err != nil {
+			panic(err) // a constant of awsenv
+		}
+		awsevents.NewRule(c.stack, str("Rule-"+id), &awsevents.RuleProps{
+			RuleName: str(c.cfg.Prefix() + "-" + id), Description: str(what),
+			Schedule: awsevents.Schedule_Rate(awscdk.Duration_Minutes(jsii.Number(float64(minutes)))),
+			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(to, &awseventstargets.LambdaFunctionProps{
+				Event: awsevents.RuleTargetInput_FromObject(text),
+				// The next tick does all that a late one would.
+				MaxEventAge: awscdk.Duration_Minutes(jsii.Number(1)), RetryAttempts: jsii.Number(0),
+			})},
+		})
+	}
+	rule("tick", "Due runs, timers and the sweep", 1, functions[awsenv.Scheduler], awsenv.TickInput)
+	rule("reconcile", "Lists the dags bucket for changes whose event was lost", c.cfg.ReconcileMinutes, functions[awsenv.DagProcessor], awsenv.ReconcileInput)
+}
+
+func (c control) newOutputs(events, timers queuePair, taskURLs *string, tasks map[string]queuePair, functions map[string]awslambda.Function) {
+	names, dead := map[string]string{}, map[string]string{"events": *events.dead.QueueUrl()}
+	for name := range functions {
+		names[name] = c.cfg.FunctionName(name)
+	}
+	for _, q := range c.cfg.Queues {
+		if c.onLambda(q) {
+			names[awsenv.Worker+"/"+q.Name] = c.cfg.WorkerName(q.Name)
+		}
+		dead["tasks/"+q.Name] = *tasks[q.Name].dead.QueueUrl()
+	}
+	url := c.stack.Node().FindChild(str("Fn-" + awsenv.APIServer)).Node().FindChild(str("FunctionUrl")).(awslambda.FunctionUrl)
+	out := map[string]*string{
+		awsenv.OutTable:             str(c.table()),
+		awsenv.OutEventsQueueURL:    events.queue.QueueUrl(),
+		awsenv.OutTimersQueueURL:    timers.queue.QueueUrl(),
+		awsenv.OutTaskQueues:        taskURLs,
+		awsenv.OutDagsBucket:        str(c.dagsBucket()),
+		awsenv.OutDagsURL:           str("s3://" + c.dagsBucket() + "/" + c.cfg.DagsPrefix),
+		awsenv.OutDataBucket:        str(c.dataBucket()),
+		awsenv.OutDagEventsQueueURL: c.data.Changes.QueueUrl(),
+		awsenv.OutKeysSecret:        str(c.data.KeysSecretARN),
+		awsenv.OutFunctions:         str(jsonText(names)),
+		awsenv.OutDeadLetters:       c.stack.ToJsonString(dead, nil),
+		awsenv.OutAPIURL:            url.Url(),
+	}
+	for _, k := range sortedKeys(out) {
+		awscdk.NewCfnOutput(c.stack, str(k), &awscdk.CfnOutputProps{Value: out[k]})
+	}
+}
+
+// jsonText encodes values that hold no CDK tokens.
+func jsonText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // strings, slices and maps of strings
+	}
+	return string(b)
+}
