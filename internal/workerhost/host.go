@@ -29,17 +29,30 @@ type Bundles interface {
 	Materialize(ctx context.Context, hash string) (string, error)
 }
 
+// Parts are what a host lends to its control plane. They are those of the
+// dispatch or callback under way.
+type Parts struct {
+	// Bundles are the files of runs.
+	Bundles Bundles
+	// Callbacks runs callbacks that no worker can run any more (the engine's port
+	// of that name), within Host.RunCallback.
+	Callbacks Callbacks
+}
+
 // Options configure a Host. Backend, Operators and OpenLog are required.
 type Options struct {
-	// Backend returns the control plane as workers see it; it is called once.
-	// bundles is where it gets the files of runs from.
-	Backend func(bundles Bundles) worker.Backend
+	// Backend returns the control plane as workers see it; it is called once, with
+	// the parts of the host that it may use.
+	Backend func(p Parts) (worker.Backend, error)
 	// OpenBundles opens the snapshots, to be materialised below dir. nil: runs
 	// have no files.
 	OpenBundles func(dir string) (Bundles, error)
 	Operators   taskrunner.Resolver
 	// OpenLog opens the log of a dispatch.
 	OpenLog func(d worker.Dispatch, tc *worker.TaskContext) (taskrunner.LogSink, error)
+	// OpenCallbackLog opens the log of a callback of RunCallback; see
+	// callback.Options.OpenLog. nil: it is discarded.
+	OpenCallbackLog func(tc *worker.TaskContext, mapIndex int, name string) (taskrunner.LogSink, error)
 	// Config are the settings; nil = the defaults.
 	Config *config.Config
 	// Identity of this process. Default: taskrunner.Self.
@@ -181,7 +194,11 @@ func New(o Options) (*Host, error) {
 	if h.o.Environ == nil {
 		h.o.Environ = sandbox.Environ(os.Environ())
 	}
-	h.backend = &backend{Backend: o.Backend(h.bundles), h: h, sessions: map[worker.Dispatch]*session{}}
+	b, err := o.Backend(Parts{Bundles: h.bundles, Callbacks: callbacks{h}})
+	if err != nil {
+		return nil, err
+	}
+	h.backend = &backend{Backend: b, h: h, sessions: map[worker.Dispatch]*session{}}
 	return h, nil
 }
 
@@ -244,6 +261,36 @@ func (h *Host) Run(ctx context.Context, d worker.Dispatch, limit Limit) (err err
 		return back
 	}
 	return err
+}
+
+// RunCallback runs f, which has the control plane carry out a callback through
+// Parts.Callbacks, as a dispatch of its own: in a sandbox it shares nothing with
+// tasks.
+func (h *Host) RunCallback(ctx context.Context, id string, limit Limit, f func(context.Context) error) (err error) {
+	g, err := h.generation(airflow.DagID("callback:" + id))
+	if err != nil {
+		return &HandBack{err}
+	}
+	if h.o.Sandboxed {
+		before := proc.Started()
+		defer func() { h.cleanUp(g, before) }()
+	}
+	if !limit.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, limit.Deadline.Add(-reportTime), errors.New("the time limit of the worker left no more time for the callback"))
+		defer cancel()
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			h.log.Error("a callback panicked; this is a bug of gust", "callback", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("the callback panicked, which is a bug of gust: %v", p)
+		}
+	}()
+	if err := f(ctx); transient(err) {
+		return &HandBack{err}
+	} else {
+		return err
+	}
 }
 
 // fail reports a dispatch as failed on behalf of a worker that cannot.
@@ -313,7 +360,13 @@ func (h *Host) newGeneration(dag airflow.DagID, m *mask.Masker, bundles Bundles)
 	b := masked{h.backend, g.masker}
 	g.callbacks = callback.New(callback.Options{
 		Reader: b, Python: g.python, Environ: env, Installation: h.o.Installation, Masker: g.masker, SMTP: smtpConfig(cfg),
-		IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
+		IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams, OpenLog: h.o.OpenCallbackLog,
+		BundleDir: func(ctx context.Context, run airflow.DagRun) (string, error) {
+			if run.BundleHash == "" {
+				return "", nil
+			}
+			return h.bundles.Materialize(ctx, run.BundleHash)
+		},
 	})
 	grace := cfg.Core.KilledTaskCleanupTime
 	if h.o.Sandboxed {
