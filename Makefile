@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X github.com/gustflow/gust/internal/version.Version=$(VERSION)
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build bin/gust (and bin/airflow, an alias)
@@ -57,9 +57,44 @@ crash: build ## kill -9 the real process at random moments: make crash N=200
 bench: build ## Measure speed against bare processes in the same run
 	$(GO) run ./bench
 
-# AWS. ARCH is that of the functions: arm64 on AWS; LocalStack takes this machine's.
-ARCH  ?= arm64
+# AWS. STAGE is dev, prod or localstack; ARCH that of the functions: arm64 on AWS, this machine's on LocalStack.
+# CONFIG names a file of settings (infra/settings), CDKFLAGS is handed to the CDK.
 STAGE ?= dev
+ARCH  ?= $(if $(filter localstack,$(STAGE)),$(shell $(GO) env GOARCH),arm64)
+CDK   := infra/node_modules/.bin/cdk
+CDKRUN = $(CDK) --app dist/cdkapp --output dist/cdk.out --no-notices --context stage=$(STAGE) --context arch=$(ARCH) $(if $(CONFIG),--context config=$(CONFIG)) $(CDKFLAGS)
+export CDK_DISABLE_CLI_TELEMETRY ?= true
+export JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION ?= 1
+
+$(CDK): infra/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm is missing (the CDK needs Node.js 20): https://nodejs.org, or apt-get install nodejs npm' >&2; exit 1; }
+	npm --prefix infra ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: cdkapp
+cdkapp: $(CDK)
+	cd infra && $(GO) build -o ../dist/cdkapp .
+
+.PHONY: bootstrap
+bootstrap: $(CDK) ## Prepare an AWS account and region for the CDK, once
+	cd infra && node_modules/.bin/cdk bootstrap --no-notices $(CDKFLAGS)
+
+.PHONY: synth
+synth: lambdas cdkapp ## Write the CloudFormation templates of a stage to dist/cdk.out (STAGE=dev|prod|localstack)
+	$(CDKRUN) synth --quiet --all
+	@ls -1 dist/cdk.out/*.template.json
+
+.PHONY: diff
+diff: lambdas cdkapp ## Show what a deploy would change
+	$(CDKRUN) diff --all
+
+.PHONY: deploy
+deploy: lambdas cdkapp ## Deploy to the AWS account of the environment
+	$(CDKRUN) deploy --all
+
+.PHONY: destroy
+destroy: lambdas cdkapp ## Remove a deployment; prod keeps its data
+	$(CDKRUN) destroy --all
 
 .PHONY: lambdas
 lambdas: ## Build the Lambda functions into dist/ (ARCH=arm64|amd64)

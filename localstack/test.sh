@@ -7,4 +7,4 @@ export GUST_LOCALSTACK=1 GUST_LOCALSTACK_MODE=process # the cases look into the 
 export GUST_LOCALSTACK_STATE=${GUST_LOCALSTACK_TEST_STATE:-$cache/state-test} GUST_LOCALSTACK_PORT=0
 [ "${GUST_LOCALSTACK_KEEP:-}" = 1 ] || trap '"$here/stop.sh"' EXIT
 cd "$(dirname "$here")"
-go test ./localstack/e2e -count=1 -v -timeout 45m "$@"
+go test ./localstack/e2e -count=1 -v -timeout 45m -parallel 40 "$@"

@@ -51,7 +51,7 @@ type options struct {
 // worker puts in place of the managed Python runtime (AWS_LAMBDA_EXEC_WRAPPER).
 func entry(function string) string {
 	if function == awsenv.Worker {
-		return "gust-worker"
+		return awsenv.WorkerBinary
 	}
 	return "bootstrap"
 }
