@@ -257,10 +257,28 @@ func (w *jsonWriter) group(g *group) {
 				w.b.WriteByte(']')
 			}
 		})
+		if g.expand != nil || g.expandKwargs != nil {
+			m.boolean("is_mapped", true)
+			m.key("expand_input").expandInput(g.expand, g.expandKwargs)
+		}
 		m.strings("upstream_group_ids", sortedKeys(g.upGroups))
 		m.strings("downstream_group_ids", sortedKeys(g.downGroups))
 		m.strings("upstream_task_ids", sortedKeys(g.upTasks))
 		m.strings("downstream_task_ids", sortedKeys(g.downTasks))
+	})
+}
+
+// expandInput writes what a task or a group expands over: lists by argument, or
+// one list of mappings.
+func (w *jsonWriter) expandInput(lists *dict, kwargs value) {
+	w.obj(func(x *members) {
+		if kwargs != nil {
+			x.str("type", "list-of-dicts")
+			x.free("value", kwargs)
+			return
+		}
+		x.str("type", "dict-of-lists")
+		x.free("value", lists)
 	})
 }
 
@@ -503,7 +521,7 @@ func (t *task) members(m *members) {
 		return
 	}
 	m.boolean("has_retry_policy", false)
-	m.boolean("_needs_expansion", false)
+	m.boolean("_needs_expansion", t.group.mapped() != nil)
 	if s.Sensor {
 		m.boolean("reschedule", t.kwargs.get("mode") == "reschedule")
 	}
@@ -575,10 +593,7 @@ func (t *task) mappedMembers(m *members) {
 		attr = "op_kwargs_expand_input"
 	}
 	m.str("_expand_input_attr", attr)
-	m.key(attr).obj(func(x *members) {
-		x.str("type", "dict-of-lists")
-		x.free("value", t.expand)
-	})
+	m.key(attr).expandInput(t.expand, t.expandKwargs)
 	if t.decorated && t.multiple {
 		m.boolean("multiple_outputs", true)
 	}

@@ -22,12 +22,15 @@ type group struct {
 	uiColor     string
 	uiFgcolor   string
 	docMD       string
-	children    []groupChild
-	childKeys   map[string]bool
-	upGroups    map[string]bool
-	downGroups  map[string]bool
-	upTasks     map[string]bool
-	downTasks   map[string]bool
+	// expand and expandKwargs make a mapped group; one of them at most is set.
+	expand       *dict
+	expandKwargs value
+	children     []groupChild
+	childKeys    map[string]bool
+	upGroups     map[string]bool
+	downGroups   map[string]bool
+	upTasks      map[string]bool
+	downTasks    map[string]bool
 }
 
 type groupChild struct {
@@ -193,16 +196,26 @@ func (d *dagBuild) groupArguments(g *group, e entry, field string) bool {
 				continue
 			}
 			g.defaultArgs = m
+		case "expand", "expand_kwargs":
+			if d.opt.Strict {
+				d.unknownGroupKey(x, field)
+				continue
+			}
+			d.groupExpansion(g, x, field)
 		case "operator", "dependencies", "task_group_name", "parent_group_name", "parent_group", "group_id", "dag", "add_suffix_on_collision":
 		default:
-			d.report(pyErr("TypeError", "TaskGroup.__init__() got an unexpected keyword argument %s", pyRepr(x.key)).
-				hint("%s", expectedNames(pyStr(x.key), groupKeys)), field+"."+pyStr(x.key), x.kpos)
+			d.unknownGroupKey(x, field)
 		}
 	}
 	if g.displayName != "" {
 		g.label = g.displayName
 	}
 	return len(d.problems) == before
+}
+
+func (d *dagBuild) unknownGroupKey(x entry, field string) {
+	d.report(pyErr("TypeError", "TaskGroup.__init__() got an unexpected keyword argument %s", pyRepr(x.key)).
+		hint("%s", expectedNames(pyStr(x.key), groupKeys)), field+"."+pyStr(x.key), x.kpos)
 }
 
 // eachTask calls f for the tasks of g and of the groups below it, in order.
@@ -369,6 +382,7 @@ func (d *dagBuild) setDependencies(tasks, groups *dict) {
 			}
 		}
 	}
+	d.mappedEdges()
 }
 
 // setUpstream is src.set_upstream(dep) of the SDK.

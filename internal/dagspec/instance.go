@@ -100,7 +100,7 @@ func (t *task) knownNames() []string {
 	for _, p := range operatorspec.BaseParams() {
 		out = append(out, p.Name)
 	}
-	return append(out, "dependencies", "task_group_name", "expand", "partial", "operator", "decorator")
+	return append(out, "dependencies", "task_group_name", "expand", "expand_kwargs", "partial", "operator", "decorator")
 }
 
 func (t *task) unknownArguments() {

@@ -217,6 +217,8 @@ func (w *jsonWriter) plain(v value) {
 			return
 		}
 		w.str(pyStr(v))
+	case *mappedArg:
+		w.str("MappedArgument(" + v.group.id + ", '" + v.key + "')")
 	default:
 		w.str(pyStr(v))
 	}
@@ -274,9 +276,11 @@ func (w *jsonWriter) free(v value) {
 		})
 	case *pyBytes:
 		w.tag("bytes", func() { w.str(base64.StdEncoding.EncodeToString(v.b)) })
-	case *xcomArg:
-		w.tag("xcomref", func() {
-			w.obj(func(m *members) { m.str("task_id", v.task.id); m.str("key", v.key) })
+	case *xcomArg, *xcomOp:
+		w.tag("xcomref", func() { w.xcomBody(v) })
+	case *mappedArg:
+		w.tag("mapped_arg", func() {
+			w.obj(func(m *members) { m.str("group", v.group.id); m.str("key", v.key) })
 		})
 	case *operatorArg:
 		w.tag("task", func() { w.str(v.task.id) })
@@ -300,6 +304,24 @@ func (w *jsonWriter) free(v value) {
 		w.object(v)
 	default:
 		w.str(pyStr(v))
+	}
+}
+
+// xcomBody writes what an xcomref tag holds, or a literal operand of one.
+func (w *jsonWriter) xcomBody(v value) {
+	switch v := v.(type) {
+	case *xcomArg:
+		w.obj(func(m *members) { m.str("task_id", v.task.id); m.str("key", v.key) })
+	case *xcomOp:
+		w.obj(func(m *members) {
+			m.str("type", v.kind)
+			m.key("args").seq(len(v.args), func(i int) { w.xcomBody(v.args[i]) })
+			if v.pads {
+				m.free("fillvalue", v.fill)
+			}
+		})
+	default:
+		w.free(v)
 	}
 }
 

@@ -57,6 +57,15 @@ func (t *task) mapOperator(expand *dict) {
 			t.d.report(pyErr("TypeError", "unmappable or already specified argument: %s", n), t.field+".expand."+n, at)
 		}
 	}
+	t.eachExpandKwarg(func(e entry) {
+		switch n := pyStr(e.key); {
+		case !t.class.unchecked && !t.accepts(n):
+			t.d.report(pyErr("TypeError", "%s.expand_kwargs() got an unexpected keyword argument %s", t.class.Type(), pyRepr(e.key)).
+				hint("%s", nearestHint(n, t.knownNames())), t.field+".expand_kwargs."+n, e.kpos)
+		case alwaysPartial[n] || authored[n]:
+			t.d.report(pyErr("TypeError", "unmappable or already specified argument: %s", n), t.field+".expand_kwargs."+n, e.kpos)
+		}
+	})
 	t.checkReturnValues(expand)
 	t.partial = &dict{}
 	for _, e := range t.kwargs.entries {
@@ -107,7 +116,7 @@ func (t *task) mappedBase(own value) {
 
 func mappable(v value) bool {
 	switch v.(type) {
-	case *list, *tuple, *dict, *xcomArg:
+	case *list, *tuple, *dict, *xcomArg, *xcomOp:
 		return true
 	}
 	return false
@@ -116,11 +125,9 @@ func mappable(v value) bool {
 // checkReturnValues refuses to map over anything but return values.
 func (t *task) checkReturnValues(expand *dict) {
 	for _, e := range expand.entries {
-		if x, ok := e.val.(*xcomArg); ok && x.key != "return_value" {
-			t.d.report(pyErr("ValueError", "cannot map over XCom with custom key '%s' from <Task(%s): %s>", x.key, x.task.class.Type(), x.task.id),
-				t.field+".expand."+pyStr(e.key), e.vpos)
-		}
+		t.d.checkReturnValue(e.val, t.field+".expand."+pyStr(e.key), e.vpos)
 	}
+	t.d.checkReturnValue(t.expandKwargs, t.field+".expand_kwargs", t.keyPos("expand_kwargs"))
 }
 
 // contextKeys are the names a decorated function may ask the context for.
@@ -204,7 +211,7 @@ func (t *task) decorator(kw *dict) {
 		return
 	}
 	switch {
-	case len(expand.entries) > 0:
+	case len(expand.entries) > 0 || t.expandKwargs != nil:
 		if len(partial.entries) > 0 && len(call.entries) > 0 {
 			t.fail(pyErr("DagFactoryConfigException", "When using dynamic task mapping, all the task arguments should be defined in expand and partial."), "expand")
 			return
@@ -464,6 +471,21 @@ func (t *task) mapDecorated(expand, partial *dict) {
 			}
 		}
 	}
+	t.eachExpandKwarg(func(e entry) {
+		n := pyStr(e.key)
+		if contextKeys[n] {
+			t.d.report(pyErr("ValueError", "cannot call expand_kwargs() on task context variable '%s'", n), t.field+".expand_kwargs."+n, e.kpos)
+		}
+		if s := t.callable.sym; s != nil && !s.KwArgs {
+			known, names := false, []string(nil)
+			for _, a := range s.Args {
+				names, known = append(names, a.Name), known || a.Name == n
+			}
+			if !known {
+				t.d.report(pyErr("TypeError", "expand_kwargs() got an unexpected keyword argument '%s'", n).hint("%s", expectedNames(n, names)), t.field+".expand_kwargs."+n, e.kpos)
+			}
+		}
+	})
 	t.checkReturnValues(expand)
 	t.decoratedUnknown()
 	defs := t.defaults()

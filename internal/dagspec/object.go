@@ -117,6 +117,20 @@ type xcomArg struct {
 	key  string
 }
 
+// xcomOp joins lists to expand over: zip or concat of outputs and literals.
+type xcomOp struct {
+	kind string
+	args []value // *xcomArg, *xcomOp or *list
+	fill value
+	pads bool // zip: to the longest, with fill
+}
+
+// mappedArg is an argument of a mapped task group, used by a task inside it.
+type mappedArg struct {
+	group *group
+	key   string
+}
+
 // signature describes how a Python callable takes arguments.
 type signature struct {
 	name    string   // as in messages: "Asset.__init__"

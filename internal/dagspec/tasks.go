@@ -28,9 +28,10 @@ type task struct {
 	multiple  bool
 	params    []param // of the task itself
 
-	mapped  bool
-	expand  *dict
-	partial *dict // mapped: fixed arguments that are not BaseOperator's
+	mapped       bool
+	expand       *dict
+	expandKwargs value // in place of expand: a list of mappings, or an output
+	partial      *dict // mapped: fixed arguments that are not BaseOperator's
 
 	setup, teardown, failRun bool
 
@@ -74,6 +75,7 @@ func (d *dagBuild) makeTasks(cfg *dict) {
 	for _, e := range d.sortTasks(cfg) {
 		d.makeTask(e)
 	}
+	d.mapGroups()
 }
 
 // sortTasks orders tasks as dag-factory does (Kahn, first in first out; group
@@ -182,6 +184,10 @@ func (d *dagBuild) makeTask(e entry) {
 	if !d.opt.Strict {
 		t.setupKeys(kw)
 		t.mwaaParameters(kw)
+		if !t.mappingKeys(kw) {
+			d.byKey[pyStr(e.key)] = t
+			return
+		}
 	}
 	if _, ok := cfg.lookup("operator"); ok {
 		t.operator(kw)
@@ -328,7 +334,7 @@ func (t *task) operator(kw *dict) {
 	}
 	t.general(kw)
 	expand := &dict{}
-	if kw.has("expand") || kw.has("partial") {
+	if kw.has("expand") || kw.has("partial") && t.expandKwargs == nil {
 		if kw.entry("expand") == nil {
 			t.fail(pyErr("KeyError", "'expand'").hint("partial needs expand"), "partial")
 			return
@@ -340,31 +346,31 @@ func (t *task) operator(kw *dict) {
 		}
 		expand = x
 		kw.del("expand")
-		if kw.has("partial") {
-			p, ok := kw.get("partial").(*dict)
-			if !ok {
-				t.fail(pyErr("AttributeError", "'%s' object has no attribute 'items'", typeName(kw.get("partial"))).hint("partial expects a mapping"), "partial")
-				return
+	}
+	if kw.has("partial") {
+		p, ok := kw.get("partial").(*dict)
+		if !ok {
+			t.fail(pyErr("AttributeError", "'%s' object has no attribute 'items'", typeName(kw.get("partial"))).hint("partial expects a mapping"), "partial")
+			return
+		}
+		kw.del("partial")
+		if n := len(p.entries); n > 0 {
+			for i, e := range p.entries {
+				if i != n-1 && d.opt.Strict {
+					continue // dag-factory looks at the last key only
+				}
+				if kw.find(e.key) >= 0 && kw.entries[kw.find(e.key)].val != nil {
+					t.d.report(pyErr("DagFactoryException", "Duplicated partial kwarg! It's already in task_params."), t.field+".partial."+pyStr(e.key), e.kpos)
+					return
+				}
 			}
-			kw.del("partial")
-			if n := len(p.entries); n > 0 {
-				for i, e := range p.entries {
-					if i != n-1 && d.opt.Strict {
-						continue // dag-factory looks at the last key only
-					}
-					if kw.find(e.key) >= 0 && kw.entries[kw.find(e.key)].val != nil {
-						t.d.report(pyErr("DagFactoryException", "Duplicated partial kwarg! It's already in task_params."), t.field+".partial."+pyStr(e.key), e.kpos)
-						return
-					}
-				}
-				for _, e := range p.entries {
-					kw.set(e)
-				}
+			for _, e := range p.entries {
+				kw.set(e)
 			}
 		}
 	}
 	t.kwargs = kw
-	if len(expand.entries) > 0 {
+	if len(expand.entries) > 0 || t.expandKwargs != nil {
 		t.mapOperator(expand)
 		return
 	}
@@ -712,6 +718,10 @@ func (t *task) references() map[*task]bool {
 		switch v := v.(type) {
 		case *xcomArg:
 			out[v.task] = true
+		case *xcomOp:
+			for _, a := range v.args {
+				walk(a)
+			}
 		case *list:
 			for _, it := range v.items {
 				walk(it.val)
@@ -729,6 +739,7 @@ func (t *task) references() map[*task]bool {
 	if t.expand != nil {
 		walk(t.expand)
 	}
+	walk(t.expandKwargs)
 	for _, m := range []*dict{t.kwargs, t.partial} {
 		if m != nil {
 			for _, f := range t.class.TemplateFields {
@@ -746,7 +757,7 @@ func (d *dagBuild) expandValues(x *dict, t *task) error {
 		s, ok := e.val.(string)
 		if !ok {
 			switch e.val.(type) {
-			case *list, *dict, *tuple, *set:
+			case *list, *dict, *tuple, *set, *xcomArg, *xcomOp, *mappedArg:
 			default:
 				return pyErr("TypeError", "argument of type '%s' is not iterable", typeName(e.val)).
 					hint("expand expects a list, a mapping or task.output").in(t.field+".expand."+pyStr(e.key), e.vpos)

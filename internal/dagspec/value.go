@@ -305,6 +305,10 @@ func typeName(v value) string {
 		return v.class.name()
 	case *xcomArg:
 		return "PlainXComArg"
+	case *xcomOp:
+		return map[string]string{"zip": "ZipXComArg", "concat": "ConcatXComArg"}[v.kind]
+	case *mappedArg:
+		return "MappedArgument"
 	case *operatorArg:
 		return v.task.class.Type()
 	}

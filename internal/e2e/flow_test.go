@@ -32,6 +32,42 @@ func TestMapping(t *testing.T) {
 	shared.trigger(t, "mapping_limit", nil).ends(success, "m[0]=success m[1]=success m[2]=success")
 }
 
+// TestMappingBeyondDagFactory runs what Airflow's Python API can map and dag-factory
+// cannot: expand_kwargs, joined outputs, mapped task groups.
+func TestMappingBeyondDagFactory(t *testing.T) {
+	t.Parallel()
+	kwargs := shared.trigger(t, "expand_kwargs", nil)
+	group := shared.trigger(t, "mapped_group", nil)
+	empty := shared.trigger(t, "mapped_group_empty", nil)
+
+	r := kwargs.ends(success, `literal[0]=success literal[1]=success rows=success over[0]=success over[1]=success classic[0]=success classic[1]=success numbers=success
+		zipped[0]=success zipped[1]=success padded[0]=success padded[1]=success padded[2]=success
+		joined[0]=success joined[1]=success joined[2]=success joined[3]=success joined[4]=success joined[5]=success joined[6]=success sum=success`)
+	r.has("literal[0]", `"a1"`).has("literal[1]", `"b1"`).has("over[0]", "3").has("over[1]", "3").has("classic[0]", "5").has("classic[1]", "9")
+	r.has("zipped[1]", "[1,20]").has("padded[2]", "[2,0]").has("joined[3]", "100").has("joined[6]", "2").has("sum", "106")
+	if got := r.ti("over[1]").RenderedMapIndex; got != "x=3" {
+		t.Errorf("map_index_template: %q", got)
+	}
+
+	var want []string
+	for _, task := range []string{"g.add", "g.double", "g.say"} {
+		for i := range 4 {
+			want = append(want, airflow.TIName(airflow.TaskID(task), i)+"=success")
+		}
+	}
+	for i := range 6 {
+		want = append(want, airflow.TIName("outer.inner.leaf", i)+"=success")
+	}
+	r = group.ends(success, strings.Join(want, " ")+` sizes=success all=success h.n[0]=success h.n[1]=success h.n[2]=success k.kw[0]=success k.kw[1]=success
+		outer.head[0]=success outer.head[1]=success after=success`)
+	r.has("g.add[0]", "11").has("g.add[1]", "21").has("g.add[2]", "12").has("g.add[3]", "22").has("g.double[3]", "44").has("g.say[2]", `"2-10-24"`).has("all", "132")
+	r.has("h.n[2]", "3").has("k.kw[0]", `"p3"`).has("k.kw[1]", `"q4"`).has("outer.head[1]", `"B"`).has("outer.inner.leaf[2]", `"A-3"`).has("outer.inner.leaf[3]", `"B-1"`)
+	if got := r.ti("g.add[3]").RenderedMapIndex; got != "2 and 20" {
+		t.Errorf("map_index_template: %q", got)
+	}
+	empty.ends(success, "none=success g.a=skipped b=skipped")
+}
+
 func TestGroupsSetupTeardown(t *testing.T) {
 	t.Parallel()
 	shared.trigger(t, "groups", nil).ends(success, "outer.a=success/2 outer.inner.b=failed/2 after.c=upstream_failed after.d=success e=success")

@@ -32,9 +32,10 @@ type Callable struct {
 }
 
 var (
-	typeCallable = &jinja.Type{Module: "builtins", Name: "function"}
-	typeXComArg  = &jinja.Type{Module: "airflow.sdk.definitions.xcom_arg", Name: "PlainXComArg"}
-	typeOpaque   = &jinja.Type{Module: "builtins", Name: "object"}
+	typeCallable  = &jinja.Type{Module: "builtins", Name: "function"}
+	typeXComArg   = &jinja.Type{Module: "airflow.sdk.definitions.xcom_arg", Name: "PlainXComArg"}
+	typeMappedArg = &jinja.Type{Module: "airflow.sdk.definitions.xcom_arg", Name: "PlainMappedArgument"}
+	typeOpaque    = &jinja.Type{Module: "builtins", Name: "object"}
 )
 
 // PyType implements jinja.Object.
@@ -111,6 +112,16 @@ func (x *XComArg) PyType() *jinja.Type { return typeXComArg }
 
 // Attr implements jinja.Object.
 func (x *XComArg) Attr(string) (jinja.Value, bool, error) { return nil, false, nil }
+
+// MappedArg is an argument of the mapped task group around the task; the worker
+// resolves it before rendering.
+type MappedArg struct{ Group, Key string }
+
+// PyType implements jinja.Object.
+func (*MappedArg) PyType() *jinja.Type { return typeMappedArg }
+
+// Attr implements jinja.Object.
+func (*MappedArg) Attr(string) (jinja.Value, bool, error) { return nil, false, nil }
 
 // Opaque is a value of a type that the worker only passes on.
 type Opaque struct {
@@ -266,6 +277,16 @@ func typed(name string, body jinja.Value) (jinja.Value, error) {
 				return jinja.Bytes(b), nil
 			}
 		}
+	case "mapped_arg":
+		if d, ok := body.(*jinja.Dict); ok {
+			g, _ := d.Get("group")
+			k, _ := d.Get("key")
+			group, ok1 := g.(string)
+			key, ok2 := k.(string)
+			if ok1 && ok2 {
+				return &MappedArg{group, key}, nil
+			}
+		}
 	case "xcomref":
 		ref, err := xcomRef(body)
 		if err != nil {
@@ -341,11 +362,26 @@ func xcomRef(body jinja.Value) (*airflow.XComRef, error) {
 			return nil, fmt.Errorf("xcomref %s: expected args", kind)
 		}
 		for _, a := range l.Items {
+			if _, literal := a.(*jinja.List); literal {
+				raw, err := jinja.DumpJSON(a, jinja.JSONOptions{})
+				if err != nil {
+					return nil, err
+				}
+				x.Args = append(x.Args, &airflow.XComRef{Literal: json.RawMessage(raw)})
+				continue
+			}
 			r, err := xcomRef(a)
 			if err != nil {
 				return nil, err
 			}
 			x.Args = append(x.Args, r)
+		}
+		if fill, ok := d.Get("fillvalue"); ok {
+			raw, err := jinja.DumpJSON(fill, jinja.JSONOptions{})
+			if err != nil {
+				return nil, err
+			}
+			x.HasFill, x.FillValue = true, json.RawMessage(raw)
 		}
 		return x, nil
 	default:

@@ -72,6 +72,8 @@ func (t *Task) resolve(ctx context.Context, v jinja.Value) (jinja.Value, error) 
 	switch x := v.(type) {
 	case *serde.XComArg:
 		return t.resolveRef(ctx, x.Ref)
+	case *serde.MappedArg:
+		return t.groupArg(ctx, x)
 	case *jinja.List:
 		return x, each(x.Items)
 	case *jinja.Tuple:

@@ -42,6 +42,9 @@ type Task struct {
 	templates Templates
 	pyContext json.RawMessage
 
+	groups    []*airflow.TaskGroup // mapped ones around the task, nil = not looked up
+	groupArgs map[airflow.GroupID]*jinja.Dict
+
 	xcomMu sync.Mutex
 	xcoms  []worker.XComPush
 	pushed map[string]json.RawMessage

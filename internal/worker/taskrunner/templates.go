@@ -31,6 +31,9 @@ func (t *Task) Templates(ctx context.Context) (Templates, error) {
 	if err := t.setMacros(ctx, tpl); err != nil {
 		return nil, err
 	}
+	if err := t.setGroupArgs(ctx, tpl); err != nil {
+		return nil, err
+	}
 	t.templates = tpl
 	return tpl, nil
 }

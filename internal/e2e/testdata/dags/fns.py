@@ -161,3 +161,11 @@ def on_deadline(**kwargs):
 
 async def on_deadline_async(context, label):
     on_deadline(context=context, label=label)
+
+
+def rows():
+    return [{"x": 1, "y": 2}, {"x": 3}]
+
+
+def pair(p):
+    return list(p)
