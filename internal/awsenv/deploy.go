@@ -24,6 +24,9 @@ const WorkerFunctions = "GUST_WORKER_FUNCTIONS"
 const (
 	WorkerBinary  = "gust-worker"
 	WorkerWrapper = "/var/task/" + WorkerBinary
+	// ParserWrapper is the same for the dagparser: it looks at Python files with the
+	// interpreter of the managed runtime.
+	ParserWrapper = "/var/task/bootstrap"
 )
 
 // Custom metrics, published in the embedded metric format under MetricNamespace

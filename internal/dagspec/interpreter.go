@@ -62,7 +62,11 @@ func (p *Interpreter) path() (string, error) {
 
 // environment is what a child needs; nothing of the parent's secrets.
 func environment() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
+	if libs := os.Getenv("LD_LIBRARY_PATH"); libs != "" {
+		env = append(env, "LD_LIBRARY_PATH="+libs) // Lambda's Python finds its own library there
+	}
+	return env
 }
 
 func (p *Interpreter) start() error {
