@@ -96,6 +96,10 @@ deploy: lambdas cdkapp ## Deploy to the AWS account of the environment
 destroy: lambdas cdkapp ## Remove a deployment; prod keeps its data
 	$(CDKRUN) destroy --all
 
+.PHONY: test-infra
+test-infra: ## Test the CDK app: templates, rights, settings
+	cd infra && $(GO) vet ./... && $(GO) test ./...
+
 .PHONY: lambdas
 lambdas: ## Build the Lambda functions into dist/ (ARCH=arm64|amd64)
 	$(GO) run ./functions/zips -arch $(ARCH) -version '$(VERSION)'

@@ -5,11 +5,14 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 problems=()
-python=${PYTHON:-$(find_python 3.11)}
+python=${PYTHON:-}
+for version in 3.11 3.13 3.12; do # the first is what LocalStack's own image has
+  [ -n "$python" ] || python=$(find_python "$version")
+done
 if [ -z "$python" ]; then
-  problems+=("python3.11 is missing (LocalStack's packages are pinned for it): apt-get install python3.11 python3.11-venv, or pyenv install 3.11, or set PYTHON")
+  problems+=("python3.11 is missing (3.12 and 3.13 will do): apt-get install python3-venv, or pyenv install 3.11, or set PYTHON")
 elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
-  problems+=("$python has no venv module: apt-get install python3.11-venv")
+  problems+=("$python has no venv module: apt-get install python3-venv")
 fi
 if ! command -v java >/dev/null; then
   problems+=("java is missing: apt-get install default-jre-headless")
@@ -23,7 +26,7 @@ for tool in curl setsid flock sha256sum; do
 done
 if [ ${#problems[@]} -gt 0 ]; then
   for p in "${problems[@]}"; do say "$p"; done
-  die "cannot install LocalStack; on Debian: apt-get install --no-install-recommends python3.11 python3.11-venv default-jre-headless maven curl util-linux"
+  die "cannot install LocalStack; on Debian: apt-get install --no-install-recommends python3 python3-venv default-jre-headless maven curl util-linux"
 fi
 
 mkdir -p "$cache"

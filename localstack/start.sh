@@ -15,8 +15,7 @@ if [ -s "$state/pid" ] && is_ours "$(cat "$state/pid")"; then
   die "pid $(cat "$state/pid") is alive but does not answer at $url; run $here/stop.sh first"
 fi
 if [ "$port" = 0 ]; then
-  python=$(find_python 3.11)
-  port=$("${python:-python3}" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 fi
 url=http://127.0.0.1:$port
 
