@@ -11,7 +11,8 @@ for tool in node npm; do
 done
 t0=$SECONDS
 url=$("$here/start.sh")
-eval "$("$here/env.sh")"
+vars=$("$here/env.sh")
+eval "$vars"
 cdk=$root/infra/node_modules/.bin/cdk
 
 # npm and bootstrap wait most of the time: beside them, compile
