@@ -1,5 +1,7 @@
 // Command gust schedules and runs Airflow DAGs; as airflow it answers to
 // Airflow's own command line.
+//
+// With the build tag aws it can use AWS's secret managers too, for 8 MB more.
 package main
 
 import (
@@ -9,4 +11,8 @@ import (
 	"github.com/gustflow/gust/internal/cli"
 )
 
-func main() { os.Exit(cli.Main(context.Background(), cli.OSEnv())) }
+func main() {
+	env := cli.OSEnv()
+	withAWS(&env)
+	os.Exit(cli.Main(context.Background(), env))
+}

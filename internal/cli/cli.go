@@ -24,6 +24,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/mask"
+	"github.com/gustflow/gust/internal/secretsbackend"
 	"github.com/gustflow/gust/internal/store"
 )
 
@@ -50,6 +51,9 @@ type Env struct {
 	Terminal bool
 	Width    int
 	User     string
+	// SecretsBackend opens a [secrets] backend by its class path and arguments; nil
+	// in a program that has none.
+	SecretsBackend func(class, kwargs string) (secretsbackend.Secrets, error)
 }
 
 // OSEnv returns the environment of this process.
@@ -137,6 +141,7 @@ type command struct {
 	verbose bool
 	closers []func()
 	loaded  *config.Config
+	places  secretsbackend.Chain // see secretPlaces
 	masker  *mask.Masker
 	// store is that of the open home, for DAG files that name variables.
 	store atomic.Pointer[store.Store]

@@ -20,6 +20,7 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/mask"
+	"github.com/gustflow/gust/internal/secretsbackend"
 	"github.com/gustflow/gust/internal/version"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
@@ -56,6 +57,10 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	if dagsFolder, err = filepath.Abs(dagsFolder); err != nil {
 		return localapp.Options{}, err
 	}
+	places, err := c.secretPlaces()
+	if err != nil {
+		return localapp.Options{}, err
+	}
 	ignoreFirst, useSchedule, paused := cfg.Scheduler.IgnoreFirstDependsOnPastByDefault, cfg.Scheduler.UseJobSchedule, cfg.Core.DagsArePausedAtCreation
 	return localapp.Options{
 		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor,
@@ -69,7 +74,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		MaxFailedHeartbeats: cfg.Workers.MaxFailedHeartbeats, AllowedClasses: cfg.Core.AllowedDeserializationClasses,
 		RefreshInterval: cfg.DagProcessor.RefreshInterval, KilledTaskCleanupTime: cfg.Core.KilledTaskCleanupTime,
 		HeartbeatInterval: cfg.Workers.MinHeartbeatInterval, MaxTemplatedLength: cfg.Core.MaxTemplatedFieldLength, MaxMapLength: cfg.Core.MaxMapLength,
-		Masker: c.masker, Secrets: c.environmentSecrets(), Python: cfg.Gust.Python, PythonZygotes: noneIfZero(cfg.Gust.PythonZygotes), MaxTaskLogBytes: int64(cfg.Gust.MaxTaskLogBytes),
+		Masker: c.masker, Secrets: places, Python: cfg.Gust.Python, PythonZygotes: noneIfZero(cfg.Gust.PythonZygotes), MaxTaskLogBytes: int64(cfg.Gust.MaxTaskLogBytes),
 		SMTP: callback.SMTPConfig{
 			Host: cfg.SMTP.Host, Port: cfg.SMTP.Port, User: cfg.SMTP.User, Password: cfg.SMTP.Password, From: mailFrom(cfg),
 			StartTLS: cfg.SMTP.StartTLS, SSL: cfg.SMTP.SSL, Timeout: cfg.SMTP.Timeout,
@@ -111,21 +116,7 @@ func mailFrom(cfg *config.Config) string {
 func (c *command) loader(cfg *config.Config, dagsFolder string) dagprocessor.Loader {
 	py := dagspec.NewInterpreter(dagsFolder, filepath.Join(dagsFolder, "plugins"), filepath.Join(dagsFolder, "include"))
 	c.closers = append(c.closers, func() { _ = py.Close() })
-	return yamlloader.New(yamlloader.Config{Version: version.String(), Source: dagspec.Dir{Env: c.environmentSecrets().Lookup, Vars: c.storedVariable}, Options: dagspec.Options{Python: py, Config: dagDefaults(cfg)}})
-}
-
-// dagDefaults are the settings that DAGs and tasks take their defaults from.
-func dagDefaults(cfg *config.Config) dagspec.Config {
-	return dagspec.Config{
-		MaxActiveRuns: cfg.Core.MaxActiveRunsPerDag, MaxActiveTasks: cfg.Core.MaxActiveTasksPerDag, CatchupByDefault: cfg.Scheduler.CatchupByDefault,
-		MaxConsecutiveFailedDagRuns: cfg.Core.MaxConsecutiveFailedDagRunsPerDag, DefaultTimezone: cfg.Core.DefaultTimezone,
-		CreateCronDataIntervals: cfg.Scheduler.CreateCronDataIntervals, CreateDeltaDataIntervals: cfg.Scheduler.CreateDeltaDataIntervals,
-		TaskRetries: cfg.Core.DefaultTaskRetries, TaskRetryDelay: atOnceIfZero(cfg.Core.DefaultTaskRetryDelay),
-		TaskWeightRule: cfg.Core.DefaultTaskWeightRule, TaskExecutionTimeout: cfg.Core.DefaultTaskExecutionTimeout,
-		Owner: cfg.Operators.DefaultOwner, Queue: cfg.Operators.DefaultQueue, Deferrable: cfg.Operators.DefaultDeferrable,
-		SensorTimeout:  atOnceIfZero(cfg.Sensors.DefaultTimeout),
-		NoEmailOnRetry: !cfg.Email.DefaultEmailOnRetry, NoEmailOnFailure: !cfg.Email.DefaultEmailOnFailure,
-	}
+	return yamlloader.New(yamlloader.Config{Version: version.String(), Source: dagspec.Dir{Env: c.environmentSecrets().Lookup, Vars: c.storedVariable}, Options: dagspec.Options{Python: py, Config: yamlloader.Defaults(cfg)}})
 }
 
 // storedVariable reads an Airflow variable that a DAG file names, from the store
@@ -147,6 +138,31 @@ func (c *command) environmentSecrets() connection.Env {
 		env[k] = v
 	}
 	return connection.Env{Lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
+}
+
+// secretPlaces are what is asked for variables and connections before the store,
+// in Airflow's order: the secrets backend, then the environment.
+func (c *command) secretPlaces() (secretsbackend.Chain, error) {
+	cfg, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	if c.places != nil {
+		return c.places, nil
+	}
+	var places secretsbackend.Chain
+	if class := cfg.Secrets.Backend; class != "" {
+		if c.env.SecretsBackend == nil {
+			return nil, fmt.Errorf("[secrets] backend is set, and this %s was built without AWS: use one that was built with it (go build -tags aws ./cmd/gust), or leave the setting empty", c.env.Name)
+		}
+		b, err := c.env.SecretsBackend(class, cfg.Secrets.BackendKwargs)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, b)
+	}
+	c.places = append(places, c.environmentSecrets())
+	return c.places, nil
 }
 
 // open opens the home for a command.

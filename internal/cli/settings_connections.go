@@ -90,7 +90,7 @@ func (c *command) connectionsGet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		conn, ok, err := c.environmentSecrets().Connection(ctx, args[0])
+		conn, ok, err := a.Options.Secrets.Connection(ctx, args[0])
 		if err == nil && !ok {
 			conn, err = a.Store.GetConnection(ctx, args[0])
 		}
@@ -341,7 +341,7 @@ func (c *command) connectionsTest() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		conn, ok, err := c.environmentSecrets().Connection(ctx, args[0])
+		conn, ok, err := a.Options.Secrets.Connection(ctx, args[0])
 		if err == nil && !ok {
 			conn, err = a.Store.GetConnection(ctx, args[0])
 		}

@@ -58,7 +58,7 @@ func (c *command) variablesGet() *cobra.Command {
 	var def string
 	var isJSON bool
 	cmd := &cobra.Command{Use: "get KEY", Short: "Print a variable", Args: cobra.ExactArgs(1),
-		Long:    "Print the value of a variable: the one of AIRFLOW_VAR_<KEY> in the environment, or the stored one, as a task would see it.",
+		Long:    "Print the value of a variable: the one of the secrets backend, of AIRFLOW_VAR_<KEY> in the environment, or the stored one, as a task would see it.",
 		Example: "  gust variables get region\n  gust variables get settings --json\n  gust variables get region --default eu-central-1"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
@@ -66,7 +66,7 @@ func (c *command) variablesGet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v, ok, err := c.environmentSecrets().Variable(ctx, args[0])
+		v, ok, err := a.Options.Secrets.Variable(ctx, args[0])
 		if err == nil && !ok {
 			v, err = a.Store.GetVariable(ctx, args[0])
 		}

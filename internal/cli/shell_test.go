@@ -23,6 +23,8 @@ type shell struct {
 	stdin string
 	env   map[string]string
 	now   time.Time
+	// edit changes what a command gets from its process; may be nil.
+	edit func(*Env)
 }
 
 func newShell(t *testing.T) *shell {
@@ -51,7 +53,7 @@ type result struct {
 func (s *shell) run(args ...string) result {
 	s.t.Helper()
 	var out, errOut bytes.Buffer
-	code := Main(s.t.Context(), Env{
+	env := Env{
 		Args: append(args, "--home", s.home), Name: s.name, Stdin: strings.NewReader(s.stdin), Stdout: &out, Stderr: &errOut,
 		Getenv: func(k string) string { return s.env[k] },
 		Environ: func() []string {
@@ -62,7 +64,11 @@ func (s *shell) run(args ...string) result {
 			return kv
 		},
 		Now: func() time.Time { return s.now }, Width: 100, User: "tester",
-	})
+	}
+	if s.edit != nil {
+		s.edit(&env)
+	}
+	code := Main(s.t.Context(), env)
 	return result{out.String(), errOut.String(), code}
 }
 

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -513,7 +514,9 @@ func (l *loader) setText(s *setting, text string) error {
 		}
 	case "backend":
 		if text != "" {
-			return errors.New("secrets backends cannot be used yet: leave it empty, and put connections and variables into AIRFLOW_CONN_… and AIRFLOW_VAR_… variables or the store")
+			if !slices.Contains(secretsBackends, text) {
+				return fmt.Errorf("expected one of %s; or leave it empty, and put connections and variables into AIRFLOW_CONN_… and AIRFLOW_VAR_… variables or the store", strings.Join(secretsBackends, ", "))
+			}
 		}
 	case "logtemplate":
 		if text != s.def && !isAirflowLayout(text) {

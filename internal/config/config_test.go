@@ -103,7 +103,7 @@ func TestEveryProblemIsReported(t *testing.T) {
 		"gust.cfg:1: stray is before the first section", "gust.cfg:2: expected a section", "gust.cfg:5: [core] parallelism is set twice, first on line 4", "gust.cfg:6: expected key = value",
 		`gust.cfg:4: [core] parallelism: expected a whole number (found "many")`, "gust.cfg:8: [smtp] smtp_port: expected 1 to 65535", "[secrets] backend_kwargs: expected a JSON object",
 		"[gust] log_retention_day: there is no such setting", "[gust] retention_overrides: expected {", "AIRFLOW__CORE__DEFAULT_TIMEZONE: expected an IANA time zone",
-		"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION: expected True or False", "AIRFLOW__SECRETS__BACKEND: secrets backends cannot be used yet", "AIRFLOW__X: expected the form AIRFLOW__SECTION__KEY",
+		"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION: expected True or False", "AIRFLOW__SECRETS__BACKEND: expected one of airflow.providers.amazon", "AIRFLOW__X: expected the form AIRFLOW__SECTION__KEY",
 		"AIRFLOW__SMTP__SMTP_PASSWORD_CMD: the command failed: exit status 3", "AIRFLOW__SMTP__SMTP_USER_SECRET: there is no secrets backend", "AIRFLOW__SENSORS__DEFAULT_TIMEOUT: expected at least 0",
 		"AIRFLOW__CORE__EXECUTOR: expected one of LocalExecutor, SequentialExecutor", "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN: expected a regular expression", "only Airflow 3's layout",
 	} {

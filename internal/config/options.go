@@ -203,10 +203,18 @@ type API struct {
 	MaximumPageLimit int `key:"maximum_page_limit" default:"100" min:"1" max:"10000"`
 }
 
+// secretsBackends are the class paths that [secrets] backend may name; package
+// secretsbackend knows them.
+var secretsBackends = []string{
+	"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
+	"airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
+}
+
 // Secrets is section [secrets].
 type Secrets struct {
 	// Backend is the class path of a secrets backend that is asked before environment
-	// and store; none can be used yet. Default (empty).
+	// and store: that of AWS Secrets Manager or of the Systems Manager Parameter Store,
+	// in a gust built with AWS. Default (empty).
 	Backend string `key:"backend" default:"" kind:"backend"`
 	// BackendKwargs are the backend's arguments, as a JSON object. Default (empty).
 	BackendKwargs string `key:"backend_kwargs" default:"" kind:"json" sensitive:"true"`
