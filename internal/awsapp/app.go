@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,7 +154,7 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 	httpClient := newHTTPClient()
 	region := os.Getenv("AWS_REGION")
 	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
-	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" && region != "" && id != "" && secret != "" {
+	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" && !serviceEndpoints() && region != "" && id != "" && secret != "" {
 		c := aws.Config{
 			Region: region, HTTPClient: httpClient, RetryMode: aws.RetryModeStandard,
 			Credentials: credentials.NewStaticCredentialsProvider(id, secret, os.Getenv("AWS_SESSION_TOKEN")),
@@ -171,6 +172,17 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 		return c, errors.New("AWS configuration: no region: set AWS_REGION, or region in the profile that is used")
 	}
 	return c, nil
+}
+
+// serviceEndpoints reports whether the environment names endpoints of single
+// services (AWS_ENDPOINT_URL_SQS, …), which takes the general search.
+func serviceEndpoints() bool {
+	for _, kv := range os.Environ() {
+		if strings.HasPrefix(kv, "AWS_ENDPOINT_URL_") {
+			return true
+		}
+	}
+	return false
 }
 
 // newHTTPClient makes the client that all services share. Idle connections are

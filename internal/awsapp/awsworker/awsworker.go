@@ -222,8 +222,9 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 // LambdaLimit is the limit of an invocation with this deadline that began at a time.
 func LambdaLimit(deadline, began time.Time) workerhost.Limit {
 	total := deadline.Sub(began).Round(time.Second)
+	allowed := max(total-time.Minute, time.Second)
 	return workerhost.Limit{
-		Deadline: deadline, Spare: 30 * time.Second, Allowed: max(total-time.Minute, time.Second), Cause: "lambda_deadline",
-		Advice: fmt.Sprintf("Lambda functions end after %v; give the task an execution_timeout below %v, split it, or run it on ECS (executor: EcsExecutor) where the deployment has that", total, total-time.Minute),
+		Deadline: deadline, Spare: 30 * time.Second, Allowed: allowed, Cause: "lambda_deadline",
+		Advice: fmt.Sprintf("a Lambda function ends after %v; give the task an execution_timeout of %v at most, split it, or run it on ECS (executor: EcsExecutor) where the deployment has that", total, allowed),
 	}
 }

@@ -1,0 +1,98 @@
+// Package schedulerfn is the scheduler function. It is a package of its own so that
+// its binary carries nothing that only workers need.
+package schedulerfn
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsenv"
+	"github.com/gustflow/gust/internal/engine"
+)
+
+// Run is the main of the scheduler function: it never returns.
+func Run() {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	f, err := newSchedulerFunction(os.Environ(), log)
+	if err != nil {
+		log.Error("the scheduler cannot start", "err", err)
+		os.Exit(1)
+	}
+	lambda.Start(f.handle)
+}
+
+// Scheduler is what the scheduler function needs of an engine.
+type Scheduler interface {
+	Handle(ctx context.Context, ds []engine.Delivery) (failed []int)
+	TickServerless(ctx context.Context) error
+}
+
+// schedulerFunction takes the minute's tick and batches of the events and timers queues.
+type schedulerFunction struct {
+	engine Scheduler
+	log    *slog.Logger
+}
+
+func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunction, error) {
+	c, err := awsapp.FromEnv(awsenv.Table, awsenv.EventsQueueURL, awsenv.TimersQueueURL, awsenv.TaskQueues)
+	settings, serr := awsapp.Settings(environ, os.Getenv("LAMBDA_TASK_ROOT"))
+	if err := errors.Join(err, serr); err != nil {
+		return nil, err
+	}
+	app, err := awsapp.Open(context.Background(), c, awsapp.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	e, err := app.Scheduler(awsapp.EngineConfig(settings))
+	if err != nil {
+		return nil, err
+	}
+	return &schedulerFunction{engine: e, log: log}, nil
+}
+
+// handle tells the two kinds of invocation apart. A message that could not be
+// dealt with comes again; one that nobody can read does not.
+func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (res events.SQSEventResponse, err error) {
+	var ev struct {
+		Gust    string              `json:"gust"`
+		Records []events.SQSMessage `json:"Records"`
+	}
+	if err := json.Unmarshal(raw, &ev); err != nil {
+		return res, fmt.Errorf("event: %w", err)
+	}
+	switch {
+	case len(ev.Records) > 0:
+	case ev.Gust == "tick":
+		return res, f.engine.TickServerless(ctx)
+	default:
+		return res, fmt.Errorf("event: expected %s or a batch of a queue, got %.200s", awsenv.TickInput, raw)
+	}
+	var ds []engine.Delivery
+	var ids []string
+	for _, r := range ev.Records {
+		var m engine.Message
+		if err := json.Unmarshal([]byte(r.Body), &m); err != nil {
+			f.log.ErrorContext(ctx, "a message that cannot be read is dropped", "message_id", r.MessageId, "err", err)
+			continue
+		}
+		n, err := strconv.Atoi(r.Attributes["ApproximateReceiveCount"])
+		if err != nil {
+			n = 1
+		}
+		ds = append(ds, engine.Delivery{Message: m, ReceiveCount: n})
+		ids = append(ids, r.MessageId)
+	}
+	for _, i := range f.engine.Handle(ctx, ds) {
+		res.BatchItemFailures = append(res.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: ids[i]})
+	}
+	return res, nil
+}
