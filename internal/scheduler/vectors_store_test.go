@@ -86,7 +86,7 @@ func TestVectorsThroughStore(t *testing.T) {
 		sample int
 	}{
 		{"mem", func(testing.TB) kv.Driver { return memkv.New(memkv.Options{}) }, len(cases)},
-		{"dynamodb", func(t testing.TB) kv.Driver { return dynamotest.Open(t) }, min(250, len(cases))},
+		{"dynamodb", func(t testing.TB) kv.Driver { return dynamotest.Open(t) }, min(150, len(cases))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := c.open(t)
