@@ -112,6 +112,11 @@ localstack: ## Start LocalStack, deploy stage localstack to it, upload dags/
 localstack-down: ## Stop LocalStack and forget what is deployed there
 	localstack/stop.sh
 
+.PHONY: test-dynamodb
+test-dynamodb: ## Driver, store, engine and recorded cases on DynamoDB Local
+	localstack/install-dynamodb-local.sh
+	GUST_REQUIRE_DYNAMODB=1 $(GO) test -count=1 ./internal/store/kv/dynamokv ./internal/engine ./internal/scheduler
+
 .PHONY: test-localstack
 test-localstack: ## End-to-end suite on a LocalStack of its own (RUN=regexp)
 	localstack/test.sh $(if $(RUN),-run '$(RUN)')

@@ -21,9 +21,10 @@ if [ ! -e "$dir/DynamoDBLocal-$version.jar" ]; then
     sleep $((try * 5))
   done
   chmod 755 "$part"
-  rm -rf "$dir"
-  mv -T "$part" "$dir" 2>/dev/null || mv "$part" "$dir"
-  trap - EXIT
+  if [ ! -e "$dir/DynamoDBLocal-$version.jar" ]; then # unless another one was faster
+    rm -rf "$dir"
+    mv "$part" "$dir"
+  fi
 fi
 command -v java >/dev/null || echo "java is missing (17 or newer): apt-get install --no-install-recommends default-jre-headless" >&2
 echo "$dir"
