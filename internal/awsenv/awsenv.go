@@ -36,9 +36,6 @@ const (
 	// DagEnv is a JSON object of the environment variables that DAG files may use as
 	// $NAME; the functions' own are not shown to them.
 	DagEnv = "GUST_DAG_ENV"
-	// DeadLetters is a JSON object: "events", "timers", "dagfiles" or "tasks/<queue>" ->
-	// ARN or URL of the dead-letter queue.
-	DeadLetters = "GUST_DEAD_LETTERS"
 	// ParserFunction is the name of the function that parses DAG files.
 	ParserFunction = "GUST_PARSER_FUNCTION"
 	// WorkerQueue is the Airflow queue a worker serves.
