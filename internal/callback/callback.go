@@ -46,6 +46,8 @@ type Options struct {
 	OpenLog func(tc *worker.TaskContext, mapIndex int, name string) (taskrunner.LogSink, error)
 	// BundleDir returns the folder of a run's files for callbacks run by the control plane.
 	BundleDir func(ctx context.Context, run airflow.DagRun) (string, error)
+	// LogURL is ti.log_url of callbacks run by the control plane; nil for none.
+	LogURL func(k airflow.TaskInstanceKey, try int) string
 	// IgnoreConfInParams is [core] dag_run_conf_overrides_params set to False.
 	IgnoreConfInParams bool
 	Clock              func() time.Time
@@ -386,7 +388,7 @@ func (s *server) Serve(ctx context.Context, kind string, raw json.RawMessage) (a
 	case "set_xcom", "set_variable", "delete_variable":
 		return nil, &pyproc.RemoteError{Class: "AirflowException", Message: "a callback cannot write (" + kind + "): do it in a task"}
 	}
-	return taskrunner.Lookup(ctx, s.r.o.Reader, s.e.Context.Run, s.r.secret, kind, q.Key, q.ConnID,
+	return taskrunner.Lookup(ctx, s.r.o.Reader, s.e.Context.Run, s.r.o.Masker, kind, q.Key, q.ConnID,
 		worker.TaskStatesQuery{DagID: q.DagID, TaskIDs: q.TaskIDs, RunIDs: q.RunIDs, LogicalDates: q.LogicalDates}, q.RunID, q.State)
 }
 

@@ -41,6 +41,9 @@ func (r *Runner) RunTaskCallback(ctx context.Context, dag *airflow.DAG, run airf
 	if ti.StartDate != nil {
 		tc.StartDate = *ti.StartDate
 	}
+	if r.o.LogURL != nil {
+		tc.LogURL = r.o.LogURL(ti.TaskInstanceKey, ti.TryNumber)
+	}
 	return r.control(ctx, tc, taskrunner.CallbackEvent{
 		Name: name, Specs: dag.Gust.Operators[ti.TaskID].Callbacks[name], MapIndex: ti.MapIndex, State: state, Err: errors.New(cause), Key: idempotencyKey,
 	})
@@ -162,7 +165,7 @@ func (r *Runner) control(ctx context.Context, tc *worker.TaskContext, e taskrunn
 				extra["deadline"] = e.Deadline
 			}
 			t, err := taskrunner.NewTemplates(ctx, taskrunner.TemplateInput{
-				Context: tc, MapIndex: e.MapIndex, Reader: r.o.Reader, Secret: r.secret, Now: r.o.Clock, Extra: extra,
+				Context: tc, MapIndex: e.MapIndex, Reader: r.o.Reader, Masker: r.o.Masker, Now: r.o.Clock, Extra: extra,
 			})
 			if err != nil {
 				return "", err

@@ -30,11 +30,22 @@ func TestSettingsTakeEffect(t *testing.T) {
 	for k, v := range map[string]string{
 		"CORE__DEFAULT_TASK_RETRIES": "1", "CORE__DEFAULT_TASK_RETRY_DELAY": "7", "OPERATORS__DEFAULT_QUEUE": "big", "OPERATORS__DEFAULT_OWNER": "data",
 		"CORE__MAX_CONSECUTIVE_FAILED_DAG_RUNS_PER_DAG": "4", "CORE__DEFAULT_TIMEZONE": "Europe/Berlin",
+		"API__BASE_URL": "https://gust.example/ui/", "CORE__HIDE_SENSITIVE_VAR_CONN_FIELDS": "False", "CORE__MAX_TASK_RETRY_DELAY": "1",
 		"CORE__DAG_RUN_CONF_OVERRIDES_PARAMS": "False", "CORE__RERUN_WITH_LATEST_VERSION": "True", "GUST__RECORD_DECISIONS": "False",
 	} {
 		s.env["AIRFLOW__"+k] = v
 	}
+	s.env["AIRFLOW_VAR_DB_PASSWORD"] = "open-sesame"
 	s.write("effect.yml", effectFile)
+	s.write("shown.yml", `shown:
+  schedule: null
+  is_paused_upon_creation: false
+  tasks:
+    say:
+      operator: BashOperator
+      bash_command: "echo first {{ ti.log_url }} {{ var.value.db_password }}; test {{ ti.try_number }} = 2"
+      retry_exponential_backoff: 2
+`)
 	s.server(nil)
 	details := s.ok("dags", "details", "effect", "-o", "json")
 	for _, want := range []string{`"max_consecutive_failed_dag_runs": 4`, `"Europe/Berlin"`} {
@@ -58,6 +69,11 @@ func TestSettingsTakeEffect(t *testing.T) {
 	s.ok("dags", "trigger", "own", "-r", "a", "--wait")
 	if !logged("effect", "attempt=1.log", "first params") {
 		t.Errorf("the run's conf overrode params")
+	}
+	s.ok("dags", "trigger", "shown", "-r", "a:b+c", "--wait") // its retry waits 1 s, not 7 s and more
+	if b, err := os.ReadFile(filepath.Join(s.home, "logs", "dag_id=shown", "run_id=a:b+c", "task_id=say", "attempt=2.log")); err != nil ||
+		!strings.Contains(string(b), "first https://gust.example/ui/dags/shown/runs/a%3Ab%2Bc/tasks/say?try_number=2 open-sesame") {
+		t.Errorf("base_url, hide_sensitive_var_conn_fields: %v\n%s", err, b)
 	}
 	s.write("effect.yml", strings.ReplaceAll(effectFile, "echo first", "echo second"))
 	for _, dag := range []string{"effect", "own"} { // the server reads the file by itself

@@ -65,7 +65,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	return localapp.Options{
 		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor,
 		Engine: engine.Config{
-			Parallelism: cfg.Core.Parallelism, MaxMapLength: cfg.Core.MaxMapLength, MaxRequeues: noneIfZero(cfg.Scheduler.NumStuckInQueuedRetries),
+			Parallelism: cfg.Core.Parallelism, MaxMapLength: cfg.Core.MaxMapLength, MaxRequeues: noneIfZero(cfg.Scheduler.NumStuckInQueuedRetries), MaxRetryDelay: atOnceIfZero(cfg.Core.MaxTaskRetryDelay),
 			QueuedTimeout: cfg.Scheduler.TaskQueuedTimeout, HeartbeatTimeout: cfg.Scheduler.TaskInstanceHeartbeatTimeout,
 			IgnoreFirstDependsOnPast: &ignoreFirst, DefaultPoolSlots: cfg.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &useSchedule,
 		},
@@ -82,6 +82,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		},
 		Loader:    c.loader(cfg, dagsFolder),
 		NoRecords: !cfg.Gust.RecordDecisions, IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
+		BaseURL:   cfg.API.BaseURL,
 		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
 }

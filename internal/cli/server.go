@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -239,6 +240,15 @@ func (c *command) serve(ctx context.Context, f serveFlags, so localapp.ServeOpti
 	o, err := c.options(f.dagsFolder, c.logger())
 	if err != nil {
 		return err
+	}
+	if cfg, err := c.config(); err == nil {
+		if none := cfg.Ignored(); len(none) > 0 {
+			var names []string
+			for _, i := range none[:min(len(none), 5)] {
+				names = append(names, "["+i.Section+"] "+i.Key)
+			}
+			c.hint("%s: %d settings have no effect (%s …): `%s config lint` lists them", c.paintErr("warning"), len(none), strings.Join(names, ", "), c.env.Name)
+		}
 	}
 	so.Ready = func(addr string, s dagprocessor.Summary) {
 		c.say("gust %s is ready: %d DAGs from %d files in %s", version.String(), s.Dags, s.Files, o.DagsFolder)

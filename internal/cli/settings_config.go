@@ -40,7 +40,7 @@ func (c *command) configList() *cobra.Command {
 				if defaults {
 					v = o.Default
 				}
-				rs = append(rs, row{{"section", o.Section}, {"key", o.Key}, {"value", v}, {"default", o.Default}, {"source", o.Source}, {"env_var", o.Env}, {"description", o.Description}})
+				rs = append(rs, row{{"section", o.Section}, {"key", o.Key}, {"value", v}, {"default", o.Default}, {"source", o.Source}, {"env_var", o.Env}, {"description", o.Description}, {"no_effect", o.NoEffect}})
 			}
 			return c.rows(rs, "section", "key", "value", "source")
 		}
@@ -55,6 +55,9 @@ func (c *command) configList() *cobra.Command {
 			}
 			if descriptions {
 				fmt.Fprintf(c.env.Stdout, "# %s\n", o.Description)
+			}
+			if o.NoEffect != "" {
+				fmt.Fprintf(c.env.Stdout, "# No effect: %s\n", o.NoEffect)
 			}
 			if sources {
 				fmt.Fprintf(c.env.Stdout, "# Source: %s\n", o.Source)
@@ -109,14 +112,14 @@ func (c *command) configLint() *cobra.Command {
 		}
 		var rs []row
 		for _, i := range cfg.Ignored() {
-			rs = append(rs, row{{"section", i.Section}, {"key", i.Key}, {"source", i.Source}})
+			rs = append(rs, row{{"section", i.Section}, {"key", i.Key}, {"source", i.Source}, {"reason", i.Reason}})
 		}
 		if len(rs) == 0 && c.output == "table" {
 			c.say("The configuration is valid; every setting is used.")
 			return nil
 		}
-		c.hint("the configuration is valid; these settings of Airflow have no effect in Gust (docs/compatibility.md):")
-		return c.rows(rs, "section", "key", "source")
+		c.hint("the configuration is valid; these settings have no effect in Gust (docs/compatibility.md):")
+		return c.rows(rs, "section", "key", "source", "reason")
 	})
 }
 

@@ -56,11 +56,12 @@ type setting struct {
 	tag          reflect.StructTag
 }
 
-// Ignored is a setting of Airflow that Gust has no use for.
+// Ignored is a setting that was given and has no effect.
 type Ignored struct {
 	Section string `json:"section"`
 	Key     string `json:"key"`
 	Source  string `json:"source"`
+	Reason  string `json:"reason"`
 }
 
 // candidate is a value that was given for a setting.
@@ -200,7 +201,7 @@ func (l *loader) give(section, key string, c candidate) {
 		l.problems = append(l.problems, c.problem(n.String(), "there is no such setting: expected one of %s", strings.Join(l.keys("gust"), ", ")))
 		return
 	}
-	l.c.ignored = append(l.c.ignored, Ignored{section, key, c.source()})
+	l.c.ignored = append(l.c.ignored, Ignored{section, key, c.source(), "Gust has no use for it"})
 }
 
 func (l *loader) keys(section string) []string {

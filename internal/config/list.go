@@ -16,6 +16,8 @@ type Option struct {
 	Env         string `json:"env_var"`
 	Description string `json:"description"`
 	Sensitive   bool   `json:"sensitive"`
+	// NoEffect says why the setting changes nothing in this version; "" if it does.
+	NoEffect string `json:"no_effect,omitempty"`
 }
 
 // Options returns every setting, by section and key.
@@ -29,6 +31,7 @@ func (c *Config) Options() []Option {
 		out[i] = Option{
 			Section: s.section, Key: s.key, Value: v, Default: s.def, Source: s.source, Sensitive: s.sensitive,
 			Env: "AIRFLOW__" + strings.ToUpper(s.section) + "__" + strings.ToUpper(s.key), Description: descriptions[name{s.section, s.key}],
+			NoEffect: s.tag.Get("noeffect"),
 		}
 	}
 	return out
@@ -45,8 +48,17 @@ func (c *Config) Get(section, key string) (value string, ok bool) {
 	return "", false
 }
 
-// Ignored returns the settings that were given and that Gust has no use for.
-func (c *Config) Ignored() []Ignored { return c.ignored }
+// Ignored returns the settings that were given and that change nothing: those of
+// Airflow that Gust has no use for, and those that nothing follows from yet.
+func (c *Config) Ignored() []Ignored {
+	out := append([]Ignored(nil), c.ignored...)
+	for _, s := range c.settings {
+		if why := s.tag.Get("noeffect"); why != "" && s.source != "default" {
+			out = append(out, Ignored{s.section, s.key, s.source, why})
+		}
+	}
+	return out
+}
 
 //go:embed options.go
 var optionsSource string

@@ -66,8 +66,8 @@ type Core struct {
 	// KilledTaskCleanupTime is between SIGTERM and SIGKILL, in seconds. Default 60.
 	KilledTaskCleanupTime time.Duration `key:"killed_task_cleanup_time" default:"60" min:"0"`
 	// MaxNumRenderedTIFieldsPerTask is of how many runs the rendered fields of a
-	// task are kept; 0 keeps all. Default 30.
-	MaxNumRenderedTIFieldsPerTask int `key:"max_num_rendered_ti_fields_per_task" default:"30" min:"0"`
+	// task are kept in Airflow. Default 30.
+	MaxNumRenderedTIFieldsPerTask int `key:"max_num_rendered_ti_fields_per_task" default:"30" min:"0" noeffect:"rendered fields are kept as long as their run: see [gust] dag_run_retention_days"`
 	// MaxTemplatedFieldLength truncates rendered fields that are shown, in characters.
 	// Default 4096.
 	MaxTemplatedFieldLength int `key:"max_templated_field_length" default:"4096" min:"1"`
@@ -150,7 +150,7 @@ type DagProcessor struct {
 // Triggerer is section [triggerer].
 type Triggerer struct {
 	// Capacity is the most triggers of Python code that run at once. Default 1000.
-	Capacity int `key:"capacity" default:"1000" min:"1"`
+	Capacity int `key:"capacity" default:"1000" min:"1" noeffect:"waits are timers of the scheduler, which hold no process; triggers written in Python cannot run yet"`
 }
 
 // Operators is section [operators].
@@ -192,15 +192,15 @@ type API struct {
 	Host string `key:"host" default:"127.0.0.1"`
 	// Port is the port the API server listens on; 0 for any. Default 8080.
 	Port int `key:"port" default:"8080" min:"0" max:"65535"`
-	// BaseURL is where users reach the API server, for links in logs and mails; empty
-	// for http://host:port. Default (empty).
+	// BaseURL is where users reach the API server, for ti.log_url in templates, mails
+	// and webhooks; empty for the address served. Default (empty).
 	BaseURL string `key:"base_url" default:""`
 	// InstanceName is shown by the web interface. Default Gust.
-	InstanceName string `key:"instance_name" default:"Gust"`
+	InstanceName string `key:"instance_name" default:"Gust" noeffect:"there is no web interface yet"`
 	// PageSize is how many items the API returns if asked for no number. Default 50.
-	PageSize int `key:"page_size" default:"50" min:"1" max:"1000"`
+	PageSize int `key:"page_size" default:"50" min:"1" max:"1000" noeffect:"there is no API yet"`
 	// MaximumPageLimit is the most items one page of the API may hold. Default 100.
-	MaximumPageLimit int `key:"maximum_page_limit" default:"100" min:"1" max:"10000"`
+	MaximumPageLimit int `key:"maximum_page_limit" default:"100" min:"1" max:"10000" noeffect:"there is no API yet"`
 }
 
 // secretsBackends are the class paths that [secrets] backend may name; package

@@ -57,6 +57,8 @@ type Config struct {
 	MaxMapLength int
 	// MaxRequeues is [scheduler] num_stuck_in_queued_retries. Default 2.
 	MaxRequeues int
+	// MaxRetryDelay is [core] max_task_retry_delay. Default 24 h, negative for no delay.
+	MaxRetryDelay time.Duration
 	// QueuedTimeout is [scheduler] task_queued_timeout. Default 600 s.
 	QueuedTimeout time.Duration
 	// HeartbeatTimeout is how long a running instance may be silent

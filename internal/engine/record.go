@@ -99,7 +99,7 @@ func (e *Engine) record(r *run, rec *Record, mail []Event, o *outcome, now time.
 }
 
 func (e *Engine) reportLimits() scheduler.ReportLimits {
-	return scheduler.ReportLimits{MaxMapLength: e.cfg.MaxMapLength, MaxRequeues: e.cfg.MaxRequeues}
+	return scheduler.ReportLimits{MaxMapLength: e.cfg.MaxMapLength, MaxRequeues: e.cfg.MaxRequeues, MaxRetryDelay: e.cfg.MaxRetryDelay}
 }
 
 // describe says in words what an event is.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -23,6 +24,7 @@ import (
 	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/store/kv/sqlitekv"
 	"github.com/gustflow/gust/internal/tasklog"
+	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
@@ -76,7 +78,9 @@ type Options struct {
 	Records func(engine.Record)
 	// SMTP is how e-mail is sent by callbacks that name no connection.
 	SMTP callback.SMTPConfig
-	Log  *slog.Logger
+	// BaseURL is [api] base_url, for ti.log_url. Default: the address served.
+	BaseURL string
+	Log     *slog.Logger
 	// WrapDriver puts something around the store's driver (a meter, faults); may be nil.
 	WrapDriver func(kv.Driver) kv.Driver
 }
@@ -101,6 +105,7 @@ type App struct {
 	router *executor.Router
 	lock   *Lock
 	steps  *recorder
+	served atomic.Pointer[string] // the URL that Serve listens on
 }
 
 // Open opens a home for tools: its engine is passive, so that commands work
@@ -163,8 +168,17 @@ func (a *App) wire(passive bool) error {
 	a.Engine = engine.New(engine.Options{
 		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: records, Passive: passive, Callbacks: lateCallbacks{a},
 	})
-	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, nil)
+	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, a.logURL)
 	return nil
+}
+
+// logURL is ti.log_url.
+func (a *App) logURL(k airflow.TaskInstanceKey, try int) string {
+	base := a.Options.BaseURL
+	if at := a.served.Load(); base == "" && at != nil {
+		base = *at
+	}
+	return worker.LogURL(base, k, try)
 }
 
 // Close releases the home. Runs go on when a server is started again.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,6 +89,8 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 			return fmt.Errorf("HTTP address %s: %w; choose another with --host and --port", so.Addr, err)
 		}
 		addr = l.Addr().String()
+		at := "http://" + strings.NewReplacer("[::]:", "localhost:", "0.0.0.0:", "localhost:").Replace(addr)
+		a.served.Store(&at)
 		srv := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
 		run(func() {
 			if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -181,7 +184,7 @@ func (a *App) startWorker() {
 	}
 	a.Callbacks = callback.New(callback.Options{
 		Reader: a.masked(a.Backend), Python: a.Python, Installation: a.Home.Installation(), SMTP: a.Options.SMTP, Masker: a.Options.Masker,
-		OpenLog: a.openCallbackLog, IgnoreConfInParams: a.Options.IgnoreConfInParams,
+		OpenLog: a.openCallbackLog, IgnoreConfInParams: a.Options.IgnoreConfInParams, LogURL: a.logURL,
 		BundleDir: func(ctx context.Context, run airflow.DagRun) (string, error) {
 			if run.BundleHash == "" {
 				return "", nil

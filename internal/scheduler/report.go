@@ -85,6 +85,8 @@ const (
 type ReportLimits struct {
 	MaxMapLength int // [core] max_map_length; 0 = 1024
 	MaxRequeues  int // [scheduler] num_stuck_in_queued_retries; negative = none, 0 = 2
+	// MaxRetryDelay is [core] max_task_retry_delay; 0 = 24 h, negative = no delay.
+	MaxRetryDelay time.Duration `json:",omitempty"`
 }
 
 // ReportResult is what a report did.
@@ -401,7 +403,7 @@ func (a *applier) retry(end Micros) ReportResult {
 	delete(a.rs.rescheduleStart, a.pos)
 	delay := a.r.RetryDelay
 	if delay <= 0 {
-		delay = RetryDelay(n.Task, a.rs.Header.DagID, a.rs.Header.LogicalDate, int(t.TryNumber))
+		delay = RetryDelay(n.Task, a.rs.Header.DagID, a.rs.Header.LogicalDate, int(t.TryNumber), a.lim.MaxRetryDelay)
 	}
 	a.rs.set(a.g, a.pos, airflow.TIUpForRetry, CodeRetry)
 	a.rs.setWake(a.pos, At(end.Time().Add(delay))+1)

@@ -10,19 +10,24 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 )
 
-// maxRetryDelay is the ceiling of the exponential delay ([core] max_task_retry_delay).
-const maxRetryDelay = 24 * time.Hour
+// DefaultMaxRetryDelay is Airflow's default of [core] max_task_retry_delay.
+const DefaultMaxRetryDelay = 24 * time.Hour
 
 // RetryDelay is how long an instance waits after its failed try number
-// tryNumber (1-based) before the next one. The jitter of the exponential delay is
+// tryNumber (1-based) before the next one. ceiling bounds a delay that grows
+// exponentially ([core] max_task_retry_delay); 0 means the default, negative no
+// delay at all, which is what Airflow makes of a setting of 0. The jitter of the exponential delay is
 // Airflow's: a hash of what identifies the try, so that it can be computed again.
-func RetryDelay(t *airflow.Task, dagID airflow.DagID, logicalDate *time.Time, tryNumber int) time.Duration {
+func RetryDelay(t *airflow.Task, dagID airflow.DagID, logicalDate *time.Time, tryNumber int, ceiling time.Duration) time.Duration {
+	if ceiling == 0 {
+		ceiling = DefaultMaxRetryDelay
+	}
 	factor := t.RetryExponentialFactor
 	if factor == 0 || factor == 1 {
 		return t.RetryDelay
 	}
 	base := math.Ceil(t.RetryDelay.Seconds() * math.Pow(factor, float64(tryNumber-1)))
-	limit := maxRetryDelay.Seconds()
+	limit := math.Max(0, ceiling.Seconds())
 	d := limit
 	// Beyond the ceiling the jitter cannot matter, and huge powers overflow.
 	if base < limit {

@@ -195,8 +195,18 @@ func TestRetryDelay(t *testing.T) {
 		{nil, 5, 300 * time.Second, 0, 0, 300},
 	} {
 		task := &airflow.Task{TaskID: "t", RetryDelay: c.delay, RetryExponentialFactor: c.factor, MaxRetryDelay: c.limit}
-		if got := RetryDelay(task, "d", c.ld, c.try).Seconds(); got != c.want {
+		if got := RetryDelay(task, "d", c.ld, c.try, 0).Seconds(); got != c.want {
 			t.Errorf("%+v: %v s", c, got)
+		}
+	}
+	for ceiling, want := range map[time.Duration]float64{time.Minute: 60, time.Hour: 3600, 48 * time.Hour: 172800, -1: 0} {
+		task := &airflow.Task{TaskID: "t", RetryDelay: 300 * time.Second, RetryExponentialFactor: 2}
+		if got := RetryDelay(task, "d", nil, 12, ceiling).Seconds(); got != want {
+			t.Errorf("max_task_retry_delay %v: %v s, want %v", ceiling, got, want)
+		}
+		task.RetryExponentialFactor = 0
+		if got := RetryDelay(task, "d", nil, 12, ceiling).Seconds(); got != 300 {
+			t.Errorf("max_task_retry_delay %v bounds a plain delay: %v s", ceiling, got)
 		}
 	}
 }

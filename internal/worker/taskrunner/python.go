@@ -245,12 +245,12 @@ func (s *pyServer) Serve(ctx context.Context, kind string, raw json.RawMessage) 
 		}
 		return nil, err
 	}
-	return Lookup(ctx, t.Backend(), t.Run, t.AddSecret, kind, q.Key, q.ConnID, worker.TaskStatesQuery{DagID: q.DagID, TaskIDs: q.TaskIDs, RunIDs: q.RunIDs, LogicalDates: q.LogicalDates}, q.RunID, q.State)
+	return Lookup(ctx, t.Backend(), t.Run, t.w.o.Masker, kind, q.Key, q.ConnID, worker.TaskStatesQuery{DagID: q.DagID, TaskIDs: q.TaskIDs, RunIDs: q.RunIDs, LogicalDates: q.LogicalDates}, q.RunID, q.State)
 }
 
 // Lookup answers the requests of Python code that only read. secret is called
 // with every secret that is handed out.
-func Lookup(ctx context.Context, r worker.Reader, run airflow.DagRun, secret func(string), kind, key, connID string, q worker.TaskStatesQuery, runID airflow.RunID, state string) (any, error) {
+func Lookup(ctx context.Context, r worker.Reader, run airflow.DagRun, m Masker, kind, key, connID string, q worker.TaskStatesQuery, runID airflow.RunID, state string) (any, error) {
 	absent := func(v any, err error) (any, error) {
 		if errors.Is(err, airflow.ErrNotFound) {
 			return nil, nil
@@ -263,13 +263,13 @@ func Lookup(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fun
 	switch kind {
 	case "get_variable":
 		v, err := r.GetVariable(ctx, key)
-		if err == nil && SensitiveName(key) {
-			secret(v.Value)
+		if err == nil {
+			addNamed(m, key, v.Value)
 		}
 		return absent(v, err)
 	case "get_connection":
 		c, err := r.GetConnection(ctx, connID)
-		ConnectionSecrets(c, secret)
+		ConnectionSecrets(c, m)
 		return absent(c, err)
 	case "previous_dag_run":
 		return absent(r.PreviousDagRun(ctx, run, airflow.DagRunState(state)))
@@ -284,7 +284,17 @@ func Lookup(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fun
 // names knows the parts of names that are secret without any configuration.
 var names = mask.New(mask.Options{})
 
-// SensitiveName reports whether a variable's value is a secret by its name, by
-// Airflow's list. What an installation adds to the list is masked by the backend
-// that hands the value out.
-func SensitiveName(name string) bool { return names.Sensitive(name) }
+// addNamed has a value masked whose name says that it is secret: by the
+// installation's configuration if the masker knows it, else by Airflow's list.
+func addNamed(m Masker, name, value string) {
+	if m == nil || value == "" {
+		return
+	}
+	sensitive := names.Sensitive
+	if own, ok := m.(interface{ Sensitive(name string) bool }); ok {
+		sensitive = own.Sensitive
+	}
+	if sensitive(name) {
+		m.Add(value)
+	}
+}

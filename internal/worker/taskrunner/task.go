@@ -119,15 +119,18 @@ func (t *Task) Connection(ctx context.Context, id string) (airflow.Connection, e
 	if err != nil {
 		return c, fmt.Errorf("connection %q: %w", id, err)
 	}
-	ConnectionSecrets(c, t.AddSecret)
+	ConnectionSecrets(c, t.w.o.Masker)
 	return c, nil
 }
 
-// ConnectionSecrets calls secret with what must not be shown of a connection:
-// its password and the values of sensitive keys of its extra.
-func ConnectionSecrets(c airflow.Connection, secret func(string)) {
+// ConnectionSecrets has what must not be shown of a connection masked: its
+// password and the values of sensitive keys of its extra. m may be nil.
+func ConnectionSecrets(c airflow.Connection, m Masker) {
+	if m == nil {
+		return
+	}
 	if c.Password != "" {
-		secret(c.Password)
+		m.Add(c.Password)
 	}
 	if c.Extra == "" {
 		return
@@ -137,8 +140,8 @@ func ConnectionSecrets(c airflow.Connection, secret func(string)) {
 		return // no object: nothing in it has a name
 	}
 	for k, v := range extra {
-		if s, ok := v.(string); ok && s != "" && SensitiveName(k) {
-			secret(s)
+		if s, ok := v.(string); ok {
+			addNamed(m, k, s)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (t *Task) Templates(ctx context.Context) (Templates, error) {
 	}
 	tpl, err := NewTemplates(ctx, TemplateInput{
 		Context: t.TaskContext, MapIndex: t.Key().MapIndex, Params: t.params, Reader: ownXComs{t.Backend(), t},
-		Secret: t.AddSecret, Now: t.Now, Args: t.Args, Hostname: t.w.o.Identity.Hostname,
+		Masker: t.w.o.Masker, Now: t.Now, Args: t.Args, Hostname: t.w.o.Identity.Hostname,
 	})
 	if err != nil {
 		return nil, err
@@ -58,8 +58,8 @@ type TemplateInput struct {
 	MapIndex int
 	Params   *jinja.Dict // nil = merged anew
 	Reader   worker.Reader
-	// Secret is called with every secret that a template reads.
-	Secret   func(string)
+	// Masker hides the secrets that templates read; may be nil.
+	Masker   Masker
 	Now      func() time.Time
 	Args     *Args // shown as attributes of the task
 	Hostname string
@@ -90,7 +90,7 @@ func NewTemplates(ctx context.Context, in TemplateInput) (Templates, error) {
 		TaskRescheduleCount: tc.RescheduleCount,
 		Extra:               in.Extra,
 		Sources:             template.Sources{Now: in.Now, Random: rand.Float64, UUID: uuid.NewString},
-		Lookups:             lookups(ctx, in.Reader, run, in.Secret),
+		Lookups:             lookups(ctx, in.Reader, run, in.Masker),
 	}
 	if tc.ExpandedTICount > 0 {
 		ti.ExpandedTICount = &tc.ExpandedTICount
@@ -180,7 +180,7 @@ func runInput(r airflow.DagRun, events []airflow.AssetEvent) template.DagRun {
 	return out
 }
 
-func lookups(ctx context.Context, r worker.Reader, run airflow.DagRun, secret func(string)) template.Lookups {
+func lookups(ctx context.Context, r worker.Reader, run airflow.DagRun, m Masker) template.Lookups {
 	query := func(q template.XComQuery) worker.XComQuery {
 		return worker.XComQuery{
 			DagID: airflow.DagID(q.DagID), RunID: airflow.RunID(q.RunID), TaskID: airflow.TaskID(q.TaskID), Key: q.Key,
@@ -193,8 +193,8 @@ func lookups(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fu
 			if errors.Is(err, airflow.ErrNotFound) {
 				return "", false, nil
 			}
-			if err == nil && SensitiveName(key) {
-				secret(v.Value)
+			if err == nil {
+				addNamed(m, key, v.Value)
 			}
 			return v.Value, err == nil, err
 		},
@@ -206,7 +206,7 @@ func lookups(ctx context.Context, r worker.Reader, run airflow.DagRun, secret fu
 			if err != nil {
 				return nil, err
 			}
-			ConnectionSecrets(c, secret)
+			ConnectionSecrets(c, m)
 			return templateConnection(c), nil
 		},
 		XComAll: func(q template.XComQuery) ([]jinja.Value, bool, error) {
