@@ -121,7 +121,7 @@ func isURL(s string) bool {
 var ours = []string{
 	awsenv.Stage, awsenv.Deployment, awsenv.Table, awsenv.EventsQueueURL, awsenv.TimersQueueURL, awsenv.TaskQueues, awsenv.DefaultQueue,
 	awsenv.DataBucket, awsenv.DagsBucket, awsenv.DagsPrefix, awsenv.KeysSecret, awsenv.SecretsBackend, awsenv.SecretsPrefix,
-	awsenv.DagEventsQueueURL, awsenv.DagEnv, awsenv.DeadLetters, awsenv.ParserFunction, awsenv.WorkerQueue, awsenv.ECSExecutor, awsenv.Metrics, awsenv.WorkerFunctions,
+	awsenv.DagEventsQueueURL, awsenv.DagEnv, awsenv.ParserFunction, awsenv.WorkerQueue, awsenv.ECSExecutor, awsenv.Metrics, awsenv.WorkerFunctions,
 }
 
 // Settings reads Airflow's and Gust's settings from an environment (AIRFLOW__…,

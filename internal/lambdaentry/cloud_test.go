@@ -294,6 +294,7 @@ type function struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	dir string // TMPDIR
+	api string // host:port of the Runtime API
 
 	invocations chan invocation
 	posted      chan answer
@@ -398,12 +399,13 @@ func (c *cloud) start(extra ...string) *function {
 		t: c.t, dir: tmp, invocations: make(chan invocation, 16), posted: make(chan answer, 16), polls: make(chan time.Time, 64), exited: make(chan struct{}),
 	}
 	api := httptest.NewServer(http.HandlerFunc(f.serve))
+	f.api = strings.TrimPrefix(api.URL, "http://")
 	queues := `{"default":"` + c.url + `/queue/tasks-default"}`
 	f.cmd = exec.Command(bin, "/var/lang/bin/python3.13", "/var/runtime/bootstrap.py")
 	f.cmd.Dir = filepath.Dir(bin)
 	f.cmd.Env = append([]string{
 		"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=en_US.UTF-8", "TZ=:UTC", "TMPDIR=" + tmp, "LAMBDA_TASK_ROOT=" + filepath.Dir(bin),
-		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(api.URL, "http://"), "AWS_LAMBDA_FUNCTION_NAME=gust-test-worker-default", "AWS_REGION=us-east-1",
+		"AWS_LAMBDA_RUNTIME_API=" + f.api, "AWS_LAMBDA_FUNCTION_NAME=gust-test-worker-default", "AWS_REGION=us-east-1",
 		"AWS_LAMBDA_LOG_GROUP_NAME=" + logGroup, "AWS_LAMBDA_LOG_STREAM_NAME=" + logStream, "_X_AMZN_TRACE_ID=Root=1-secret",
 		"AWS_ACCESS_KEY_ID=" + secretKey, "AWS_SECRET_ACCESS_KEY=" + secretKey + "secret", "AWS_SESSION_TOKEN=" + secretKey + "token",
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:1/creds", "AWS_ENDPOINT_URL=" + c.url, "_HANDLER=x.y",

@@ -75,6 +75,10 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	if o.TaskEnviron == nil {
 		o.TaskEnviron = sandbox.Environ(o.Environ)
 	}
+	secrets, err := a.Secrets(o.Environ)
+	if err != nil {
+		return nil, err
+	}
 	registry := operator.Default()
 	sqlop.Register(registry)
 	w := &Worker{}
@@ -89,9 +93,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	w.Host, err = workerhost.New(workerhost.Options{
 		Backend: func(p workerhost.Parts) (worker.Backend, error) {
 			w.Engine = engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Callbacks: p.Callbacks, Log: o.Log, Config: EngineConfig(o.Config)})
-			return engine.NewBackend(w.Engine, p.Bundles, a.Secrets(o.Environ), func(k airflow.TaskInstanceKey, try int) string {
-				return worker.LogURL(o.Config.API.BaseURL, k, try)
-			}), nil
+			return engine.NewBackend(w.Engine, p.Bundles, secrets, nil), nil
 		},
 		OpenBundles: func(dir string) (workerhost.Bundles, error) { return a.Bundles(dir) },
 		Operators:   registry, OpenLog: o.OpenLog,
@@ -115,7 +117,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 func EngineConfig(c *config.Config) engine.Config {
 	first, schedule := c.Scheduler.IgnoreFirstDependsOnPastByDefault, c.Scheduler.UseJobSchedule
 	return engine.Config{
-		Parallelism: c.Core.Parallelism, MaxMapLength: c.Core.MaxMapLength, QueuedTimeout: c.Scheduler.TaskQueuedTimeout, MaxRetryDelay: c.Core.MaxTaskRetryDelay,
+		Parallelism: c.Core.Parallelism, MaxMapLength: c.Core.MaxMapLength, QueuedTimeout: c.Scheduler.TaskQueuedTimeout,
 		HeartbeatTimeout: c.Scheduler.TaskInstanceHeartbeatTimeout, IgnoreFirstDependsOnPast: &first,
 		DefaultPoolSlots: c.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &schedule,
 	}
