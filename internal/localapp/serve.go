@@ -1,21 +1,19 @@
 package localapp
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/apishell"
 	"github.com/gustflow/gust/internal/callback"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/engine"
@@ -24,7 +22,6 @@ import (
 	_ "github.com/gustflow/gust/internal/operator/sqldrivers" // the databases SQL tasks may use
 	"github.com/gustflow/gust/internal/operator/sqlop"
 	"github.com/gustflow/gust/internal/store"
-	"github.com/gustflow/gust/internal/version"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/pyproc"
@@ -313,42 +310,18 @@ func (a *App) recover(ctx context.Context) error {
 
 // handler serves what is open before the API exists.
 func (a *App) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v2/version", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, map[string]any{"version": version.AirflowVersion, "git_version": nil, "gust_version": version.String()})
+	return apishell.Handler(apishell.Options{
+		Store: func(ctx context.Context) error {
+			_, err := a.Store.GetPool(ctx, airflow.DefaultPool)
+			return err
+		},
+		Parts: func(context.Context) apishell.Parts {
+			well := apishell.Part{Status: apishell.Healthy, Heartbeat: time.Now()} // they live in this process
+			ps := apishell.Parts{Scheduler: well, Triggerer: well}
+			if a.Processor != nil {
+				ps.DagProcessor = well
+			}
+			return ps
+		},
 	})
-	mux.HandleFunc("GET /api/v2/monitor/health", func(w http.ResponseWriter, r *http.Request) {
-		now := time.Now().UTC().Format(time.RFC3339Nano)
-		db := "healthy"
-		if _, err := a.Store.GetPool(r.Context(), airflow.DefaultPool); err != nil {
-			db = "unhealthy"
-		}
-		part := func(name string) map[string]any {
-			return map[string]any{"status": "healthy", "latest_" + name + "_heartbeat": now}
-		}
-		processor := map[string]any{"status": nil, "latest_dag_processor_heartbeat": nil}
-		if a.Processor != nil {
-			processor = part("dag_processor")
-		}
-		writeJSON(w, map[string]any{"metadatabase": map[string]any{"status": db}, "scheduler": part("scheduler"), "triggerer": part("triggerer"), "dag_processor": processor})
-	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusNotFound)
-		_ = json.NewEncoder(w).Encode(map[string]string{"detail": "Not Found: this server answers /api/v2/version and /api/v2/monitor/health"})
-	})
-	return mux
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-	bw := bufio.NewWriter(w)
-	_, _ = bw.Write(b)
-	_ = bw.Flush()
 }
