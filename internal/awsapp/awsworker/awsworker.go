@@ -23,7 +23,6 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor/lambdaexec"
 	"github.com/gustflow/gust/internal/operator"
-	_ "github.com/gustflow/gust/internal/operator/sqldrivers" // the databases SQL tasks may use
 	"github.com/gustflow/gust/internal/operator/sqlop"
 	"github.com/gustflow/gust/internal/tasklog/taglog"
 	"github.com/gustflow/gust/internal/worker"
@@ -93,7 +92,9 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	w.Host, err = workerhost.New(workerhost.Options{
 		Backend: func(p workerhost.Parts) (worker.Backend, error) {
 			w.Engine = engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Callbacks: p.Callbacks, Log: o.Log, Config: EngineConfig(o.Config)})
-			return engine.NewBackend(w.Engine, p.Bundles, secrets, nil), nil
+			return engine.NewBackend(w.Engine, p.Bundles, secrets, func(k airflow.TaskInstanceKey, try int) string {
+				return worker.LogURL(o.Config.API.BaseURL, k, try)
+			}), nil
 		},
 		OpenBundles: func(dir string) (workerhost.Bundles, error) { return a.Bundles(dir) },
 		Operators:   registry, OpenLog: o.OpenLog,
@@ -117,7 +118,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 func EngineConfig(c *config.Config) engine.Config {
 	first, schedule := c.Scheduler.IgnoreFirstDependsOnPastByDefault, c.Scheduler.UseJobSchedule
 	return engine.Config{
-		Parallelism: c.Core.Parallelism, MaxMapLength: c.Core.MaxMapLength, QueuedTimeout: c.Scheduler.TaskQueuedTimeout,
+		Parallelism: c.Core.Parallelism, MaxMapLength: c.Core.MaxMapLength, QueuedTimeout: c.Scheduler.TaskQueuedTimeout, MaxRetryDelay: c.Core.MaxTaskRetryDelay,
 		HeartbeatTimeout: c.Scheduler.TaskInstanceHeartbeatTimeout, IgnoreFirstDependsOnPast: &first,
 		DefaultPoolSlots: c.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &schedule,
 	}
