@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
@@ -58,9 +59,12 @@ func StartWith(t testing.TB, f func(*dynamodb.Options)) *dynamodb.Client {
 		t.Fatal(err)
 	}
 	return dynamodb.New(dynamodb.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(s), Credentials: credentials.NewStaticCredentialsProvider("gust", "gust", ""),
+		Region: "us-east-1", BaseEndpoint: aws.String(s), Credentials: credentials.NewStaticCredentialsProvider("gust", "gust", ""), HTTPClient: connections,
 	}, f)
 }
+
+// connections are shared by all clients, so that a test binary with thousands of them does not have as many open.
+var connections = awshttp.NewBuildableClient()
 
 var tables atomic.Int64
 

@@ -171,21 +171,24 @@ func TestGivingUpWhileThrottled(t *testing.T) {
 		"transact": func(ctx context.Context, d kv.Driver) error { return d.Transact(ctx, "", []kv.Op{put}) },
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		tries := 0
-		w := newWire(func(string) fault {
-			if tries++; tries == 3 {
-				time.AfterFunc(50*time.Millisecond, cancel)
-			}
-			return throttled
-		})
+		w := newWire(always(throttled))
 		client := dynamotest.StartWith(t, func(o *dynamodb.Options) { o.HTTPClient = w })
-		d, err := dynamokv.New(dynamokv.Options{Client: client, Table: table, Attempts: 1000})
+		pauses := 0
+		d, err := dynamokv.New(dynamokv.Options{Client: client, Table: table, Attempts: 1000, Sleep: func(ctx context.Context, d time.Duration) error {
+			if d <= 0 || d > 2*time.Second {
+				t.Errorf("%s: pause %d lasts %v", name, pauses, d)
+			}
+			if pauses++; pauses == 30 {
+				cancel()
+			}
+			return ctx.Err()
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = do(ctx, d)
-		if !errors.Is(err, kv.ErrThrottled) || !errors.Is(err, context.Canceled) || !kv.NotApplied(err) || tries < 3 {
-			t.Errorf("%s after %d tries: %v", name, tries, err)
+		if !errors.Is(err, kv.ErrThrottled) || !errors.Is(err, context.Canceled) || !kv.NotApplied(err) || w.count() != 30 {
+			t.Errorf("%s after %d tries: %v", name, w.count(), err)
 		}
 	}
 }
@@ -363,5 +366,56 @@ func TestNothingLostNothingDoubled(t *testing.T) {
 				t.Error("no outcome was unknown: the faults show nothing")
 			}
 		})
+	}
+}
+
+// TestBatchesAreCompleted reads many keys while most answers leave some out.
+func TestBatchesAreCompleted(t *testing.T) {
+	clean := dynamotest.Start(t)
+	table := dynamotest.Table(t, clean)
+	plain := dynamotest.OpenTable(t, clean, table)
+	var keys []kv.Key
+	var ops []kv.Op
+	for i := range 350 {
+		it := item(fmt.Sprint("p", i%3), fmt.Sprintf("s%03d", i), int64(i))
+		keys = append(keys, it.Key)
+		if i%5 != 0 {
+			ops = append(ops, kv.Put(it, kv.Cond{}))
+		}
+	}
+	for len(ops) > 0 {
+		n := min(len(ops), kv.MaxTransactOps)
+		if err := plain.Transact(t.Context(), "", ops[:n]); err != nil {
+			t.Fatal(err)
+		}
+		ops = ops[n:]
+	}
+	for seed := range uint64(10) {
+		draw := seeded(seed, 1)
+		w := newWire(func(op string) fault {
+			if f := draw(op); f == partial || f == idle || f == throttled || f == lost {
+				return f
+			}
+			return partial
+		})
+		d := openWire(t, w, table)
+		got, err := d.BatchGet(t.Context(), keys, seed%2 == 0)
+		if err == nil && len(got) != 280 || err != nil && (!kv.Retryable(err) || got != nil) {
+			t.Errorf("seed %d: %d items after %d requests, %v", seed, len(got), w.count(), err)
+		}
+		if w.count() < 8 {
+			t.Errorf("seed %d: only %d requests", seed, w.count())
+		}
+		// When the table is no longer busy, the rest comes.
+		w.draw = script(partial, idle, throttled, partial, lost, partial, partial, idle)
+		got, err = d.BatchGet(t.Context(), append(keys, keys...), true)
+		if err != nil || len(got) != 280 {
+			t.Fatalf("seed %d: %d items, %v", seed, len(got), err)
+		}
+		for k, it := range got {
+			if it.Key != k || k.SK != fmt.Sprintf("s%03d", it.Int("n")) {
+				t.Errorf("%v is %v", k, it)
+			}
+		}
 	}
 }

@@ -61,7 +61,7 @@ type wire struct {
 	calls []string // operation and fault
 }
 
-func newWire(draw func(op string) fault) *wire { return &wire{inner: &http.Client{}, draw: draw} }
+func newWire(draw func(op string) fault) *wire { return &wire{inner: http.DefaultClient, draw: draw} }
 
 // seeded draws faults at random. Those that take time or make a test wait are rare.
 func seeded(seed uint64, rate float64) func(string) fault {
