@@ -40,6 +40,9 @@ type DagRun struct {
 	// RequestID is the request that created the run, "" if it had no id: repeating
 	// it gets this run, where another request for the same run_id is refused.
 	RequestID string `json:"request_id,omitempty"`
+	// MetaVersion is the version of the run's state that the state and dates above
+	// come from, so that an older step, late, does not overwrite them.
+	MetaVersion int64 `json:"meta_version,omitempty"`
 }
 
 // TaskInstance is one instance of a task in a run, as the API and CLI show it.

@@ -32,7 +32,7 @@ func (e *Engine) effects(ctx context.Context, r *run, o *outcome) {
 	if rs == nil {
 		return
 	}
-	ds := dispatches(r, o)
+	ds := e.dispatches(r, o)
 	for _, eff := range o.effects {
 		switch eff := eff.(type) {
 		case scheduler.CancelDispatch:
@@ -100,7 +100,7 @@ func cancelCause(o *outcome) string {
 }
 
 // dispatches lists the messages for the instances a step queued.
-func dispatches(r *run, o *outcome) []worker.Dispatch {
+func (e *Engine) dispatches(r *run, o *outcome) []worker.Dispatch {
 	var out []worker.Dispatch
 	for _, t := range o.transitions {
 		if t.To != airflow.TIQueued {
@@ -110,17 +110,20 @@ func dispatches(r *run, o *outcome) []worker.Dispatch {
 		if ti.State != airflow.TIQueued || ti.DispatchSeq != t.DispatchSeq {
 			continue
 		}
-		out = append(out, dispatchOf(r, t.Pos))
+		out = append(out, e.dispatchOf(r, t.Pos))
 	}
 	return out
 }
 
-func dispatchOf(r *run, pos int) worker.Dispatch {
+func (e *Engine) dispatchOf(r *run, pos int) worker.Dispatch {
 	ti := r.state.At(pos)
 	d := worker.Dispatch{Key: r.state.Key(r.graph, pos), DispatchSeq: ti.DispatchSeq}
 	if int(ti.Task) < len(r.graph.Tasks) {
 		t := r.graph.Tasks[ti.Task].Task
 		d.Queue, d.Executor = t.Queue, t.Executor
+		if e.route != nil {
+			e.route(t, &d)
+		}
 	}
 	return d
 }
@@ -139,6 +142,8 @@ func (e *Engine) setInfo(r *run, info airflow.DagRun) {
 	e.mu.Unlock()
 }
 
+var errBehind = errors.New("a later step has written the run's INFO")
+
 // syncInfo makes the INFO item agree with META where its run-level facts
 // changed. INFO leaves the list of unfinished runs here, last of all.
 func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
@@ -147,6 +152,10 @@ func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 		return
 	}
 	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
+		if i.MetaVersion > r.version {
+			return errBehind
+		}
+		i.MetaVersion = r.version
 		i.State = h.State
 		i.StartDate, i.EndDate = timePtr(h.StartDate), timePtr(h.EndDate)
 		if !h.QueuedAt.IsZero() {
@@ -160,6 +169,9 @@ func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 		i.LastSchedulingDecision = &now
 		return nil
 	})
+	if errors.Is(err, errBehind) {
+		return // a later step has said more
+	}
 	if err != nil {
 		e.log.ErrorContext(ctx, "run header not updated; the sweep repairs it", "run", r.key.String(), "err", err)
 		e.noteRun(r.key, err)
@@ -178,6 +190,11 @@ func (e *Engine) reopen(ctx context.Context, r *run) error {
 		return nil
 	}
 	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
+		if i.MetaVersion > r.version+1 {
+			return fmt.Errorf("run %s: %w: a later step was committed", r.key, airflow.ErrConflict)
+		}
+		// What an earlier step has still to say of the run's end is void from here on.
+		i.MetaVersion = r.version + 1
 		i.State = airflow.RunQueued
 		return nil
 	})

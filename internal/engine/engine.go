@@ -121,6 +121,11 @@ type Options struct {
 	Outbox Outbox
 	// CallbackQueue, with Outbox, carries callbacks to workers. nil: Callbacks runs them here.
 	CallbackQueue CallbackQueue
+	// Route may change the queue and executor of a dispatch from what its task says.
+	Route func(*airflow.Task, *worker.Dispatch)
+	// Handlers is how many runs an invocation steps at once. Default 8; 1 keeps
+	// everything on the caller's goroutine, for simulations.
+	Handlers int
 	// PanicsEscape lets a panic in a step end the process, for simulations whose
 	// checks panic. By default it fails the step: other runs go on.
 	PanicsEscape bool
@@ -141,6 +146,8 @@ type Engine struct {
 
 	outbox        Outbox
 	callbackQueue CallbackQueue
+	route         func(*airflow.Task, *worker.Dispatch)
+	handlers      int
 	shared        bool       // decides, and others do on the same store
 	one           sync.Mutex // one invocation at a time
 	handling      *handling
@@ -194,6 +201,8 @@ func New(o Options) *Engine {
 		escape:        o.PanicsEscape,
 		outbox:        o.Outbox,
 		callbackQueue: o.CallbackQueue,
+		route:         o.Route,
+		handlers:      o.Handlers,
 		shared:        o.Outbox != nil && !o.Passive,
 		beside:        o.Background,
 		runs:          map[store.RunKey]*run{},
@@ -209,6 +218,9 @@ func New(o Options) *Engine {
 		claims:        map[claimKey]*claimable{},
 		inFlight:      map[string]bool{},
 		changed:       map[airflow.DagID]bool{},
+	}
+	if e.handlers <= 0 {
+		e.handlers = 8
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -281,7 +293,7 @@ type run struct {
 	// the ledgers know it to hold, owes those to be told; armed is when its timer
 	// fires and arming the time to be sent; watched are the deferrals stored as watches.
 	slots         *admission
-	settled       map[string]int
+	settled       map[string]slotsUse
 	owes          []string
 	armed, arming time.Time
 	watched       map[uint32]bool

@@ -175,11 +175,9 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 	a.hold(r.key, held)
 	limits := e.limitsOf(r)
 	uses := e.use(r, limits)
-	open := r.graph.DAG.MaxActiveTasks
-	for pos := 0; pos < r.state.Len() && len(limits) > 0; pos++ {
-		if r.state.At(pos).State.HoldsSlot() {
-			open--
-		}
+	open := 0
+	if len(limits) > 0 {
+		open = openInRun(r)
 	}
 	quotas := map[string]int{}
 	for i, l := range limits {
@@ -191,7 +189,7 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 		if len(u.want) == 0 {
 			continue
 		}
-		want := capLanes(u.want, max(0, open))
+		want := capLanes(u.want, open)
 		err := e.withLedger(ctx, l.name, func(led *scheduler.Ledger) bool {
 			quota, changed := led.Request(scheduler.RunKey(r.key), u.held, want, l.slots)
 			quotas[l.name] = quota
@@ -210,6 +208,17 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 		o.transitions = append(o.transitions, trs...)
 	}
 	return nil
+}
+
+// openInRun is how many more instances of a run may be queued by its own limit.
+func openInRun(r *run) int {
+	open := r.graph.DAG.MaxActiveTasks
+	for pos := 0; pos < r.state.Len(); pos++ {
+		if r.state.At(pos).State.HoldsSlot() {
+			open--
+		}
+	}
+	return max(0, open)
 }
 
 // capLanes keeps the most urgent lanes up to n instances.
@@ -254,7 +263,8 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 	blocked := e.slotsOf(r).blockedBy(r.key)
 	var first error
 	before := r.settled
-	r.settled = map[string]int{}
+	r.settled = map[string]slotsUse{}
+	open := -1
 	owed := map[string]bool{}
 	for _, n := range r.owes {
 		owed[n] = true
@@ -268,9 +278,17 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 				waiting = append(waiting, lane)
 			}
 		}
-		was, known := before[l.name]
-		if !force && !owed[l.name] && (known && was == u.held || !known && u.held == 0) && len(waiting) == 0 {
-			r.settled[l.name] = u.held
+		if len(waiting) > 0 {
+			// What the run's own limit keeps back does not wait for this one: given a
+			// slot it could not take it.
+			if open < 0 {
+				open = openInRun(r)
+			}
+			waiting = capLanes(waiting, open)
+		}
+		was := before[l.name]
+		if !force && !owed[l.name] && was.held == u.held && len(was.want) == 0 && len(waiting) == 0 {
+			r.settled[l.name] = u
 			continue
 		}
 		var tell []scheduler.RunKey
@@ -286,7 +304,7 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 			}
 			continue
 		}
-		r.settled[l.name] = u.held
+		r.settled[l.name] = u
 		for _, k := range tell {
 			e.pokeFresh(store.RunKey(k))
 		}
@@ -295,12 +313,13 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 }
 
 // heldNow notes what a state that was just loaded holds, as settled by the step
-// that wrote it.
+// that wrote it. What waits in it may stand in a ledger, and may have been
+// promised slots.
 func (e *Engine) heldNow(r *run) {
 	limits := e.limitsOf(r)
-	r.settled = map[string]int{}
+	r.settled = map[string]slotsUse{}
 	for i, u := range e.use(r, limits) {
-		r.settled[limits[i].name] = u.held
+		r.settled[limits[i].name] = u
 	}
 }
 

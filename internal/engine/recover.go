@@ -201,7 +201,7 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 	if r.state != nil {
 		for pos := 0; pos < r.state.Len(); pos++ {
 			if ti := r.state.At(pos); ti.State.Active() && int(ti.Task) < len(r.graph.Tasks) {
-				outs = append(outs, outstanding{dispatch: dispatchOf(r, pos), state: ti.State, queued: ti.Queued.Time()})
+				outs = append(outs, outstanding{dispatch: e.dispatchOf(r, pos), state: ti.State, queued: ti.Queued.Time()})
 			}
 		}
 	}

@@ -53,9 +53,6 @@ func (e *Engine) notePlan(d airflow.DagID, err error) {
 	}
 }
 
-// handlers is how many runs an invocation steps at once.
-const handlers = 8
-
 // reserve is what an invocation keeps of its time for what must be said at its end.
 const reserve = 4 * time.Second
 
@@ -125,6 +122,10 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 	return failed
 }
 
+// early is how much before its time a message is taken: what a queue that counts
+// in seconds, and clocks, may differ.
+const early = 50 * time.Millisecond
+
 // begin starts the account of an invocation.
 func (e *Engine) begin() *handling {
 	h := &handling{runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}}
@@ -134,6 +135,10 @@ func (e *Engine) begin() *handling {
 
 // take turns a message into work of this process.
 func (e *Engine) take(ctx context.Context, d Delivery) {
+	if d.At.After(e.utcNow().Add(early)) { // a queue holds back for 15 minutes only
+		e.sendAll(ctx, d.Message)
+		return
+	}
 	if d.Kind == MessageDag {
 		if d.RunID != "" {
 			if info, err := e.store.GetRun(ctx, d.run()); err == nil && !info.State.Finished() {
@@ -184,13 +189,15 @@ func (e *Engine) drainWithin(ctx context.Context) bool {
 	end, limited := ctx.Deadline()
 	over := func() bool { return ctx.Err() != nil || limited && time.Until(end) < reserve }
 	var wg sync.WaitGroup
-	for range handlers {
+	for range e.handlers - 1 {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
 			for !over() && e.Work(ctx) {
 			}
 		}()
+	}
+	for !over() && e.Work(ctx) {
 	}
 	wg.Wait()
 	for !over() && e.Work(ctx) { // what the last ones have made
@@ -353,7 +360,7 @@ func (e *Engine) syncDag(ctx context.Context, dag airflow.DagID) error {
 // claimSlots gives runs that start a slot among the running runs of their DAG.
 // The list in the store is the authority: an index that is behind must not start
 // one run too many. choose is called with what the list says is running.
-func (e *Engine) claimSlots(ctx context.Context, dag airflow.DagID, choose func(running map[airflow.RunID]int64) (start []store.RunningRun)) error {
+func (e *Engine) claimSlots(ctx context.Context, dag airflow.DagID, choose func(running map[airflow.RunID]int64) (start []store.RunningRun, reused bool)) error {
 	for attempt := 0; ; attempt++ {
 		have, version, err := e.store.GetRunning(ctx, dag)
 		if err != nil {
@@ -373,10 +380,12 @@ func (e *Engine) claimSlots(ctx context.Context, dag airflow.DagID, choose func(
 			kept = append(kept, h)
 			running[h.RunID] = h.BackfillID
 		}
-		start := choose(running)
-		if len(start) == 0 {
+		start, reused := choose(running)
+		if len(start) == 0 && !reused {
 			return nil // those that ended stay listed until somebody needs their place
 		}
+		// A run that ended and was cleared may find its old entry: writing it keeps
+		// whoever has just seen the run ended from giving its place away.
 		err = e.store.PutRunning(ctx, dag, version, append(kept, start...))
 		if err == nil || !errors.Is(err, airflow.ErrConflict) || attempt == ledgerAttempts {
 			return err
@@ -415,9 +424,13 @@ func (e *Engine) sendTimer(ctx context.Context, r *run) {
 
 // armAgain sends the timer of a run once more.
 func (e *Engine) armAgain(ctx context.Context, r *run) {
-	if !r.armed.IsZero() && r.armed.After(e.utcNow()) {
+	switch {
+	case r.armed.IsZero():
+	case r.armed.After(e.utcNow()):
 		r.arming = r.armed
 		e.sendTimer(ctx, r)
+	default:
+		e.poke(r) // its time came while nobody had set the timer
 	}
 }
 
@@ -478,7 +491,7 @@ func (e *Engine) TickServerless(ctx context.Context) error {
 	end, limited := ctx.Deadline()
 	over := func() bool { return ctx.Err() != nil || limited && time.Until(end) < 2*reserve }
 	for {
-		res, err := e.Tick(ctx, handlers)
+		res, err := e.Tick(ctx, e.handlers)
 		if err != nil {
 			errs = append(errs, err)
 			break
@@ -582,7 +595,8 @@ func (e *Engine) sweepAll(ctx context.Context) error {
 			continue
 		}
 		r.mu.Lock()
-		waits := r.state != nil && r.state.Count(airflow.TIScheduled) > 0
+		now := e.utcNow()
+		waits := r.state != nil && (r.state.Count(airflow.TIScheduled) > 0 || r.state.DueByTime(now) || !r.armed.IsZero() && !r.armed.After(now))
 		r.mu.Unlock()
 		if waits {
 			e.poke(r)

@@ -154,6 +154,11 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 		return err
 	}
 	r.graph, r.state, r.encoded = g, rs, stored.Chunks
+	if info.MetaVersion > r.version {
+		// A step that was to reopen the run was not committed: INFO says more than
+		// META, and only a later version may take it back.
+		rs.HeaderDirty = true
+	}
 	r.armed = stored.Wake
 	if e.shared {
 		e.pools.refresh(ctx, nil, e.utcNow())
@@ -282,7 +287,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 // held lists the queued instances whose dispatches this process has.
 func (e *Engine) held(r *run) (positions []int) {
 	for pos := 0; pos < r.state.Len(); pos++ {
-		if r.state.At(pos).State == airflow.TIQueued && e.observed(dispatchOf(r, pos)) {
+		if r.state.At(pos).State == airflow.TIQueued && e.observed(e.dispatchOf(r, pos)) {
 			positions = append(positions, pos)
 		}
 	}

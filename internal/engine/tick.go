@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -100,7 +99,10 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 		first sync.Once
 		queue = make(chan airflow.DagID)
 	)
-	for i := 0; i < max(1, min(workers, len(due))); i++ {
+	if workers = min(workers, len(due)); workers <= 1 {
+		workers = 0 // on the caller's goroutine
+	}
+	for range workers {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -116,7 +118,11 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 			res.Delayed++
 			continue
 		}
-		queue <- m.DagID
+		if workers > 0 {
+			queue <- m.DagID
+		} else if perr := e.planDag(ctx, m.DagID); perr != nil && err == nil {
+			err = perr
+		}
 	}
 	close(queue)
 	wg.Wait()
@@ -425,12 +431,16 @@ func (e *Engine) startRuns(ctx context.Context, m airflow.DagModel) error {
 
 // startShared is StartQueued where other schedulers start runs of the DAG too.
 func (e *Engine) startShared(ctx context.Context, dag airflow.DagID, queued []scheduler.QueuedRun, lim scheduler.StartLimits, now time.Time) (start []int, err error) {
-	err = e.claimSlots(ctx, dag, func(running map[airflow.RunID]int64) (taken []store.RunningRun) {
+	err = e.claimSlots(ctx, dag, func(running map[airflow.RunID]int64) (taken []store.RunningRun, reused bool) {
 		start = start[:0]
-		l := scheduler.StartLimits{Running: maps.Clone(lim.Running), MaxActiveRuns: lim.MaxActiveRuns}
+		// Counted anew: reading the list has brought news of its runs.
+		l := scheduler.StartLimits{Running: map[scheduler.RunSlot]int{}, MaxActiveRuns: lim.MaxActiveRuns}
 		known := map[airflow.RunID]bool{}
 		for _, r := range e.activeRuns(dag) {
-			known[r.key.RunID] = e.infoOf(r).State != airflow.RunQueued
+			if info := e.infoOf(r); info.State != airflow.RunQueued && !info.State.Finished() {
+				known[r.key.RunID] = true
+				l.Running[scheduler.RunSlot{DagID: dag, BackfillID: info.BackfillID}]++
+			}
 		}
 		for id, backfill := range running { // only sums: order does not matter
 			if !known[id] {
@@ -441,6 +451,7 @@ func (e *Engine) startShared(ctx context.Context, dag airflow.DagID, queued []sc
 		var at []int
 		for i, q := range queued {
 			if _, has := running[q.Key.RunID]; has && !q.Paused && !q.BackfillPaused {
+				reused = true
 				start = append(start, i) // it has its slot: who gave it did not get to start it
 				continue
 			}
@@ -451,7 +462,7 @@ func (e *Engine) startShared(ctx context.Context, dag airflow.DagID, queued []sc
 			start = append(start, at[i])
 			taken = append(taken, store.RunningRun{RunID: free[i].Key.RunID, BackfillID: free[i].BackfillID})
 		}
-		return taken
+		return taken, reused
 	})
 	return start, err
 }
