@@ -5,6 +5,6 @@
 // speaks to the Runtime API itself.
 package main
 
-import "github.com/gustflow/gust/internal/lambdaentry"
+import "github.com/gustflow/gust/internal/lambdaentry/workerfn"
 
-func main() { lambdaentry.RunWorker() }
+func main() { workerfn.Run() }

@@ -1,4 +1,4 @@
-package lambdaentry
+package workerfn
 
 import (
 	"bytes"

@@ -1,4 +1,7 @@
-package lambdaentry
+// Package workerfn is the worker function: it takes events of a task queue, or
+// dispatches of asynchronous invocations, and runs them in the sandbox that the
+// function is.
+package workerfn
 
 import (
 	"context"
@@ -25,9 +28,9 @@ import (
 // invocations. Tasks do not see them: sandbox.Environ takes them away.
 var runtimeVariables = []string{"AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_MAX_CONCURRENCY"}
 
-// RunWorker is the main of the worker function: it never returns. It is started
+// Run is the main of the worker function: it never returns. It is started
 // by the Python runtime as AWS_LAMBDA_EXEC_WRAPPER and takes its place.
-func RunWorker() {
+func Run() {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	w, err := newWorkerFunction(os.Environ(), log)
 	if err != nil {
