@@ -23,6 +23,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/config"
+	"github.com/gustflow/gust/internal/dagsync"
 	"github.com/gustflow/gust/internal/mask"
 	"github.com/gustflow/gust/internal/secretsbackend"
 	"github.com/gustflow/gust/internal/store"
@@ -54,6 +55,8 @@ type Env struct {
 	// SecretsBackend opens a [secrets] backend by its class path and arguments; nil
 	// in a program that has none.
 	SecretsBackend func(class, kwargs string) (secretsbackend.Secrets, error)
+	// Bucket opens a bucket for dags sync; nil in a program without AWS.
+	Bucket func(ctx context.Context, name string) (dagsync.Target, error)
 }
 
 // OSEnv returns the environment of this process.
@@ -235,6 +238,7 @@ var builders = []func(*command) []*cobra.Command{
 	(*command).settingsCommands,
 	(*command).maintenanceCommands,
 	(*command).explainCommands,
+	(*command).costCommands,
 }
 
 // group returns a command that only has subcommands.
