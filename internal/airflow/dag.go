@@ -120,25 +120,31 @@ type Task struct {
 	CanSkipDownstream                bool // branch and short-circuit family
 	DoXComPush                       bool
 	MultipleOutputs                  bool
-	MapIndexTemplate                 string
-	Downstream                       []TaskID // sorted; the only stored edges
-	Upstream                         []TaskID // inverse of Downstream, sorted
-	Inlets, Outlets                  []AssetRef
-	HasOnExecuteCallback             bool
-	HasOnSuccessCallback             bool
-	HasOnFailureCallback             bool
-	HasOnRetryCallback               bool
-	HasOnSkippedCallback             bool
-	TemplateFields                   []string
-	Params                           []Param
-	NeedsExpansion                   bool
-	IsMapped                         bool
-	Expand                           *ExpandInput // of this task itself; nil for members of mapped groups
-	PartialKwargs                    map[string]json.RawMessage
-	Group                            GroupID // innermost task group
-	StartFromTrigger                 bool
-	StartTriggerArgs                 json.RawMessage
-	Raw                              map[string]json.RawMessage // every field as serialized
+	// Email are the addresses that are told of failures and retries, where
+	// EmailOnFailure and EmailOnRetry say so.
+	Email                        []string
+	EmailOnFailure, EmailOnRetry bool
+	// RunAsUser is the system user that the task's processes run as, "" for the server's.
+	RunAsUser            string
+	MapIndexTemplate     string
+	Downstream           []TaskID // sorted; the only stored edges
+	Upstream             []TaskID // inverse of Downstream, sorted
+	Inlets, Outlets      []AssetRef
+	HasOnExecuteCallback bool
+	HasOnSuccessCallback bool
+	HasOnFailureCallback bool
+	HasOnRetryCallback   bool
+	HasOnSkippedCallback bool
+	TemplateFields       []string
+	Params               []Param
+	NeedsExpansion       bool
+	IsMapped             bool
+	Expand               *ExpandInput // of this task itself; nil for members of mapped groups
+	PartialKwargs        map[string]json.RawMessage
+	Group                GroupID // innermost task group
+	StartFromTrigger     bool
+	StartTriggerArgs     json.RawMessage
+	Raw                  map[string]json.RawMessage // every field as serialized
 }
 
 // ClassPath returns the operator's import path.
@@ -147,6 +153,17 @@ func (t *Task) ClassPath() string {
 		return t.TaskType
 	}
 	return t.TaskModule + "." + t.TaskType
+}
+
+// Mails reports whether a failure (or, with retry, one that is tried again) is
+// told by mail.
+func (t *Task) Mails(retry bool) bool {
+	return len(t.Email) > 0 && (retry && t.EmailOnRetry || !retry && t.EmailOnFailure)
+}
+
+// Notifies reports whether a failure, or a retry, has callbacks or is told by mail.
+func (t *Task) Notifies(retry bool) bool {
+	return retry && t.HasOnRetryCallback || !retry && t.HasOnFailureCallback || t.Mails(retry)
 }
 
 // TaskGroup is a node of the tree of task groups.

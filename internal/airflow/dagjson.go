@@ -368,6 +368,9 @@ func (p *docReader) task(at string, raw json.RawMessage, defaults map[string]jso
 	t.CanSkipDownstream = f.boolean("_can_skip_downstream", false)
 	t.DoXComPush, t.MultipleOutputs = f.boolean("do_xcom_push", true), f.boolean("multiple_outputs", false)
 	t.MapIndexTemplate = f.str("map_index_template", "")
+	t.Email = addresses(f.raw("email"))
+	t.EmailOnFailure, t.EmailOnRetry = f.boolean("email_on_failure", true), f.boolean("email_on_retry", true)
+	t.RunAsUser = f.str("run_as_user", "")
 	t.HasOnExecuteCallback = f.boolean("has_on_execute_callback", false)
 	t.HasOnSuccessCallback = f.boolean("has_on_success_callback", false)
 	t.HasOnFailureCallback = f.boolean("has_on_failure_callback", false)
@@ -389,6 +392,27 @@ func (p *docReader) task(at string, raw json.RawMessage, defaults map[string]jso
 		}
 	}
 	return t
+}
+
+// addresses reads an email argument: a text with commas or semicolons, or a list.
+func addresses(v json.RawMessage) []string {
+	v = Untag(v)
+	var one string
+	var many []string
+	if json.Unmarshal(v, &one) == nil {
+		many = []string{one}
+	} else if json.Unmarshal(v, &many) != nil {
+		return nil
+	}
+	var out []string
+	for _, s := range many {
+		for _, a := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ';' }) {
+			if a = strings.TrimSpace(a); a != "" {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
 }
 
 func (p *docReader) assetRefs(f fields, key string) []AssetRef {

@@ -246,10 +246,21 @@ type SMTPConfig struct {
 	ConnID string
 	// NoVerify accepts any certificate ([email] ssl_context = none).
 	NoVerify bool
+	// Subject and HTMLContent are the templates of mails about failed tasks ([email]
+	// subject_template, html_content_template: the contents of the files). Default:
+	// Airflow's.
+	Subject, HTMLContent string
 	// Tries is how often the server is dialled ([smtp] smtp_retry_limit). Default 1:
 	// only what was surely not sent is tried again.
 	Tries int
 }
+
+// What Airflow says of a failed task by default.
+const (
+	errorSubject = "Airflow alert: {{ti}}"
+	errorHTML    = `Try {{try_number}} out of {{max_tries + 1}}<br>Exception:<br>{{exception_html}}<br>` +
+		`Log: <a href="{{ti.log_url}}">Link</a><br>Host: {{ti.hostname}}<br>Mark success: <a href="{{ti.mark_success_url}}">Link</a><br>`
+)
 
 // email sends a message: to, cc, bcc, subject, html_content; smtp_conn_id names
 // a connection, else the Runner's SMTP is used.

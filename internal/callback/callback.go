@@ -179,6 +179,10 @@ func (r *Runner) one(ctx context.Context, e taskrunner.CallbackEvent, raw json.R
 // plain runs a callback written as a mapping.
 func (r *Runner) plain(ctx context.Context, e taskrunner.CallbackEvent, d *jinja.Dict, key string) error {
 	rest := jinja.NewDict()
+	if strings.HasPrefix(e.Name, "email_on_") {
+		rest.Set("subject", or(r.o.SMTP.Subject, errorSubject))
+		rest.Set("html_content", or(r.o.SMTP.HTMLContent, errorHTML))
+	}
 	d.Each(func(k, v jinja.Value) bool {
 		if k != "type" && k != "callback" {
 			rest.Set(k, v)

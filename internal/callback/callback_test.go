@@ -254,6 +254,35 @@ func smtpServer(t *testing.T) (string, <-chan string) {
 	return l.Addr().String(), out
 }
 
+// TestMailOfALostTask: the control plane tells of a task whose worker was lost, in
+// words of the installation's own, once.
+func TestMailOfALostTask(t *testing.T) {
+	addr, talk := smtpServer(t)
+	host, port, _ := strings.Cut(addr, ":")
+	f := setup(t, func(o *callback.Options) {
+		o.SMTP = callback.SMTPConfig{Host: host, From: "gust@example.org", Subject: "{{ dag_run.run_id }} {{ task.task_id }} failed", HTMLContent: "<b>{{ exception_html }}</b> on {{ ti.hostname }}, {{ ti.log_url }}, {{ max_tries + 1 }} tries"}
+		fmt.Sscan(port, &o.SMTP.Port)
+		o.LogURL = func(k airflow.TaskInstanceKey, try int) string { return fmt.Sprintf("log of %s %d", k.TaskID, try) }
+	})
+	dag := workertest.DAG(t, "", "", workertest.Task{ID: "t", Class: "airflow.providers.standard.operators.empty.EmptyOperator", Fields: `{"email":"a@example.org; b@example.org","email_on_retry":false}`})
+	ti := airflow.TaskInstance{TaskInstanceKey: airflow.TaskInstanceKey{DagID: "d", RunID: "r", TaskID: "t", MapIndex: -1}, TryNumber: 1, MaxTries: 2, Hostname: "box"}
+	run := workertest.Context(dag, "t").Run
+	if err := f.r.RunTaskCallback(context.Background(), dag, run, ti, true, "x", "d/r/t/-1/4#on_retry_callback"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.r.RunTaskCallback(context.Background(), dag, run, ti, false, "no <heartbeat>", "d/r/t/-1/5#on_failure_callback"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := <-talk
+	for _, want := range []string{"RCPT TO:<b@example.org>", "Subject: r t failed", "<b>no &lt;heartbeat&gt;</b> on box, log of t 1, 3 tries", "Message-ID: <d.r.t.-1.5.email_on_failure@gust>"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+}
+
 func TestEmail(t *testing.T) {
 	addr, talk := smtpServer(t)
 	host, port, _ := strings.Cut(addr, ":")

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -27,7 +29,8 @@ func (r *Runner) RunDagCallback(ctx context.Context, dag *airflow.DAG, run airfl
 }
 
 // RunTaskCallback runs on_failure_callback, or on_retry_callback, of an
-// instance whose worker was lost or killed.
+// instance whose worker was lost or killed, and sends its mails. The key should
+// be the worker's, dispatch#name, so that both count as one.
 func (r *Runner) RunTaskCallback(ctx context.Context, dag *airflow.DAG, run airflow.DagRun, ti airflow.TaskInstance, retry bool, cause, idempotencyKey string) error {
 	t := dag.Task(ti.TaskID)
 	if t == nil {
@@ -44,9 +47,15 @@ func (r *Runner) RunTaskCallback(ctx context.Context, dag *airflow.DAG, run airf
 	if r.o.LogURL != nil {
 		tc.LogURL = r.o.LogURL(ti.TaskInstanceKey, ti.TryNumber)
 	}
-	return r.control(ctx, tc, taskrunner.CallbackEvent{
+	err := r.control(ctx, tc, taskrunner.CallbackEvent{
 		Name: name, Specs: dag.Gust.Operators[ti.TaskID].Callbacks[name], MapIndex: ti.MapIndex, State: state, Err: errors.New(cause), Key: idempotencyKey,
 	})
+	if t.Mails(retry) {
+		e := taskrunner.ErrorMail(tc, ti.MapIndex, retry, errors.New(cause))
+		e.Key, e.Hostname = strings.TrimSuffix(idempotencyKey, "#"+name)+"#"+e.Name, ti.Hostname
+		err = errors.Join(err, r.control(ctx, tc, e))
+	}
+	return err
 }
 
 // RunDeadline runs the callback of the DAG's alert-th deadline, missed at at.
@@ -155,6 +164,7 @@ func (r *Runner) control(ctx context.Context, tc *worker.TaskContext, e taskrunn
 	e.Render = func(s string) (string, error) {
 		if tpl == nil {
 			extra := map[string]any{}
+			maps.Copy(extra, e.Extra)
 			if e.Err != nil {
 				extra["exception"] = e.Err.Error()
 			}
@@ -165,7 +175,7 @@ func (r *Runner) control(ctx context.Context, tc *worker.TaskContext, e taskrunn
 				extra["deadline"] = e.Deadline
 			}
 			t, err := taskrunner.NewTemplates(ctx, taskrunner.TemplateInput{
-				Context: tc, MapIndex: e.MapIndex, Reader: r.o.Reader, Masker: r.o.Masker, Now: r.o.Clock, Extra: extra,
+				Context: tc, MapIndex: e.MapIndex, Reader: r.o.Reader, Masker: r.o.Masker, Now: r.o.Clock, Extra: extra, Hostname: e.Hostname,
 			})
 			if err != nil {
 				return "", err

@@ -61,6 +61,14 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	if err != nil {
 		return localapp.Options{}, err
 	}
+	subject, err := mailTemplate("subject_template", cfg.Email.SubjectTemplate)
+	if err != nil {
+		return localapp.Options{}, err
+	}
+	text, err := mailTemplate("html_content_template", cfg.Email.HTMLContentTemplate)
+	if err != nil {
+		return localapp.Options{}, err
+	}
 	ignoreFirst, useSchedule, paused := cfg.Scheduler.IgnoreFirstDependsOnPastByDefault, cfg.Scheduler.UseJobSchedule, cfg.Core.DagsArePausedAtCreation
 	return localapp.Options{
 		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor,
@@ -78,6 +86,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		SMTP: callback.SMTPConfig{
 			Host: cfg.SMTP.Host, Port: cfg.SMTP.Port, User: cfg.SMTP.User, Password: cfg.SMTP.Password, From: mailFrom(cfg),
 			StartTLS: cfg.SMTP.StartTLS, SSL: cfg.SMTP.SSL, Timeout: cfg.SMTP.Timeout,
+			Subject: subject, HTMLContent: text,
 			ConnID: cfg.Email.EmailConnID, NoVerify: cfg.Email.SSLContext == "none", Tries: cfg.SMTP.RetryLimit,
 		},
 		Loader:    c.loader(cfg, dagsFolder),
@@ -104,6 +113,18 @@ func atOnceIfZero(d time.Duration) time.Duration {
 
 func scanOptions(cfg *config.Config) dagprocessor.ScanOptions {
 	return dagprocessor.ScanOptions{IgnoreSyntax: dagprocessor.IgnoreSyntax(cfg.Core.DagIgnoreFileSyntax)}
+}
+
+// mailTemplate reads a file that a setting of [email] names.
+func mailTemplate(key, path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("[email] %s: %w; leave it empty for Airflow's text", key, err)
+	}
+	return string(b), nil
 }
 
 func mailFrom(cfg *config.Config) string {

@@ -230,6 +230,12 @@ type Email struct {
 	DefaultEmailOnRetry bool `key:"default_email_on_retry" default:"True"`
 	// DefaultEmailOnFailure is email_on_failure of tasks that do not set it. Default True.
 	DefaultEmailOnFailure bool `key:"default_email_on_failure" default:"True"`
+	// SubjectTemplate is a file with the template of the subject of mails about failed
+	// tasks; empty for Airflow's. Default (empty).
+	SubjectTemplate string `key:"subject_template" default:""`
+	// HTMLContentTemplate is a file with the template of the text of mails about failed
+	// tasks; empty for Airflow's. Default (empty).
+	HTMLContentTemplate string `key:"html_content_template" default:""`
 	// SSLContext is how the certificate of the mail server is checked: default, or
 	// none for not at all. Default default.
 	SSLContext string `key:"ssl_context" default:"default" oneof:"default,none"`

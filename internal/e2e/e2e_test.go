@@ -82,6 +82,8 @@ func run(m *testing.M) int {
 	} {
 		check(os.Setenv(k, v))
 	}
+	mail = startMailbox()
+	defer mail.l.Close()
 	dags := filepath.Join(dir, "dags")
 	python, err := exec.LookPath("python3")
 	check(err)
@@ -145,7 +147,7 @@ func options(home, dags string) (localapp.Options, func()) {
 	py := dagspec.NewInterpreter(dags)
 	return localapp.Options{
 		Home: home, DagsFolder: dags, KilledTaskCleanupTime: time.Second, HeartbeatInterval: 500 * time.Millisecond, MaxMapLength: 40,
-		Engine: engine.Config{MaxMapLength: 40}, Masker: mask.New(mask.Options{}), Secrets: connection.Env{Lookup: os.LookupEnv},
+		Engine: engine.Config{MaxMapLength: 40}, SMTP: mail.config(), Masker: mask.New(mask.Options{}), Secrets: connection.Env{Lookup: os.LookupEnv},
 		Loader: yamlloader.New(yamlloader.Config{Options: dagspec.Options{Python: py}}),
 	}, func() { _ = py.Close() }
 }

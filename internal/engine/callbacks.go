@@ -9,6 +9,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/scheduler"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/worker"
 )
 
 // Kinds of pending effects.
@@ -55,11 +56,17 @@ func (e *Engine) pendingCallbacks(r *run, o *outcome, now time.Time) []store.Pen
 			add(effectDeadline, fmt.Sprintf("deadline#%s#%d", r.key, eff.Deadline.Index), callbackDoc{Alert: eff.Deadline.Index, At: eff.Deadline.At})
 		case scheduler.TaskCallback:
 			t := r.graph.DAG.Task(eff.Key.TaskID)
-			if t == nil || eff.Retry && !t.HasOnRetryCallback || !eff.Retry && !t.HasOnFailureCallback {
+			if t == nil || !t.Notifies(eff.Retry) {
 				continue
 			}
 			v := e.taskInstance(r, eff.Pos, nil)
-			add(effectTaskCallback, fmt.Sprintf("task#%s#%d#%t", eff.Key, v.dispatchSeq, eff.Retry), callbackDoc{
+			name := "on_failure_callback"
+			if eff.Retry {
+				name = "on_retry_callback"
+			}
+			// The worker's key of the same event: what it did already is recognised.
+			id := worker.Dispatch{Key: eff.Key, DispatchSeq: v.dispatchSeq}.String() + "#" + name
+			add(effectTaskCallback, id, callbackDoc{
 				TaskInstance: &v.TaskInstance, Retry: eff.Retry,
 				Cause: o.causes[dispatchID(r.key, eff.Key.TaskID, eff.Key.MapIndex, v.dispatchSeq)],
 			})

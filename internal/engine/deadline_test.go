@@ -13,6 +13,38 @@ import (
 	"github.com/gustflow/gust/internal/worker"
 )
 
+// TestLostTaskIsMailed: a task that has addresses but no callback is handed to who
+// runs callbacks when its worker is lost, under the key that the worker would use.
+func TestLostTaskIsMailed(t *testing.T) {
+	h := enginetest.New(memkv.New(memkv.Options{}), engine.Config{}, nil)
+	ctx := t.Context()
+	rec := &recorder{seen: map[string]int{}}
+	h.Callbacks = rec
+	h.Restart()
+	register(t, h, enginetest.DAG{ID: "d", Tasks: []enginetest.Task{
+		{ID: "told", Fields: map[string]any{"email": []string{"a@example.org"}}},
+		{ID: "quiet", Fields: map[string]any{"email": []string{"a@example.org"}, "email_on_failure": false}}, {ID: "none"}}})
+	trigger(t, h, "d", "r")
+	for _, d := range h.Queue.Take() {
+		if _, err := h.Backend.Claim(ctx, d, h.Who); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Engine.Close()
+	h.Restart()
+	if err := h.Engine.Recover(ctx, engine.RecoverOptions{Lost: func(store.Attempt) bool { return true }}); err != nil {
+		t.Fatal(err)
+	}
+	h.Engine.Drain(ctx)
+	h.Engine.Wait()
+	if rec.seen["told retry=false the server that ran it was stopped or killed"] != 1 || len(rec.seen) != 1 {
+		t.Errorf("callbacks: %v", rec.seen)
+	}
+	if done, err := h.Store.DoneEffect(ctx, "d/r/told/-1/1#on_failure_callback"); err != nil || !done {
+		t.Errorf("not recorded under the worker's key: %v %v", done, err)
+	}
+}
+
 // TestDeadlineOutlivesItsRun checks deadlines of a run that has not started, and
 // of one that failed before: their callbacks run once, also after a restart, and
 // not if the run was cleared and has succeeded meanwhile.

@@ -316,7 +316,7 @@ func (a *applier) outcome() ReportResult {
 // lostCallback asks for the callback that a lost worker could not run.
 func (a *applier) lostCallback(n *Node) {
 	retry := a.canRetry(false)
-	if retry && n.Task.HasOnRetryCallback || !retry && n.Task.HasOnFailureCallback {
+	if n.Task.Notifies(retry) {
 		a.effects = append(a.effects, TaskCallback{Pos: int(a.pos), Key: a.rs.Key(a.g, int(a.pos)), Retry: retry})
 	}
 }

@@ -102,7 +102,7 @@ func NewTemplates(ctx context.Context, in TemplateInput) (Templates, error) {
 		ti.Task = template.Task{TaskID: string(t.TaskID), OperatorClass: t.TaskType, Attrs: taskAttrs(t, in.Args, params)}
 		ti.TaskInstance = template.TaskInstance{
 			DagID: string(tc.DAG.DagID), TaskID: string(t.TaskID), MapIndex: in.MapIndex, TryNumber: tc.TryNumber, MaxTries: tc.MaxTries,
-			StartDate: &tc.StartDate, State: "running", Hostname: in.Hostname, Attrs: map[string]any{"log_url": tc.LogURL, "operator": t.TaskType, "queue": t.Queue, "pool": t.Pool},
+			StartDate: &tc.StartDate, State: "running", Hostname: in.Hostname, Attrs: map[string]any{"log_url": tc.LogURL, "mark_success_url": tc.LogURL, "operator": t.TaskType, "queue": t.Queue, "pool": t.Pool},
 		}
 		ti.Inlets, ti.Outlets = assetList(t.Inlets), assetList(t.Outlets)
 	}
