@@ -120,7 +120,7 @@ func (e *Engine) runCallbacks(ps []store.PendingEffect) {
 // runCallback carries one pending callback out. An error of the callback itself
 // changes nothing, as in Airflow: it is logged, and the callback counts as done.
 func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
-	if done, err := e.store.DoneEffect(ctx, p.ID); err != nil || done {
+	if done, err := e.store.DoneEffect(ctx, p.Run, p.ID); err != nil || done {
 		if done {
 			err = e.store.DeletePendingEffect(ctx, p.ID)
 		}
@@ -158,7 +158,7 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 		return ctx.Err() // closing: it runs again after the next start
 	}
 	keep := context.WithoutCancel(ctx)
-	if merr := e.store.MarkEffect(keep, p.ID, e.now().Add(7*24*time.Hour)); merr != nil {
+	if merr := e.store.MarkEffect(keep, p.Run, p.ID, e.now().Add(7*24*time.Hour)); merr != nil {
 		return merr
 	}
 	if derr := e.store.DeletePendingEffect(keep, p.ID); derr != nil {

@@ -19,7 +19,8 @@ type Record struct {
 	// Seq counts the records since the last one with a state. A gap means that
 	// records were lost.
 	Seq     int       `json:"seq"`
-	Version int64     `json:"version"` // of the run's state after the step
+	Base    int64     `json:"base"`    // version of the run's state before the step
+	Version int64     `json:"version"` // and after it; equal if nothing had to be written
 	At      time.Time `json:"at"`      // the step's clock
 	// Header and Chunks are the encoded state before the step, if it is recorded.
 	Header []byte   `json:"header,omitempty"`
@@ -67,7 +68,7 @@ func (e *Engine) recordBefore(r *run) *Record {
 	if e.records == nil {
 		return nil
 	}
-	rec := &Record{Run: r.key, RunBefore: r.state.Header.State, DagHash: r.state.Header.DagHash, Seq: r.recording.seq}
+	rec := &Record{Run: r.key, RunBefore: r.state.Header.State, DagHash: r.state.Header.DagHash, Seq: r.recording.seq, Base: r.version}
 	if r.recording.state != r.state || r.recording.seq >= recordStateEvery {
 		rec.Seq = 0
 		rec.Header = scheduler.Encode(r.state)
@@ -80,7 +81,7 @@ func (e *Engine) recordBefore(r *run) *Record {
 
 // record hands a committed step over. A step that changed nothing is not recorded.
 func (e *Engine) record(r *run, rec *Record, mail []Event, o *outcome, now time.Time) {
-	if rec == nil || len(o.transitions) == 0 && rec.RunBefore == r.state.Header.State {
+	if rec == nil || len(o.transitions) == 0 && len(o.inputs) == 0 && rec.RunBefore == r.state.Header.State && rec.Base == r.version {
 		return
 	}
 	r.recording = recording{r.state, rec.Seq + 1}
@@ -192,6 +193,10 @@ func (p *Replay) Step(rec Record) (Replayed, error) {
 	out.Differs = !slices.Equal(out.Now, rec.Transitions) || out.NowRun != rec.RunState || out.NowReason != rec.Reason
 	return out, nil
 }
+
+// State returns the run's state after the last step, nil if that could not be
+// decided again. The caller must not change it.
+func (p *Replay) State() (*scheduler.Graph, *scheduler.RunState) { return p.g, p.rs }
 
 // take continues with a recorded state.
 func (p *Replay) take(rec Record, out *Replayed) error {

@@ -435,10 +435,6 @@ func skipChoice(g *scheduler.Graph, task airflow.TaskID, s *worker.SkipChoice) *
 
 // applyCore applies a report and collects what it did; false if it was refused.
 func (e *Engine) applyCore(r *run, rep scheduler.Report, o *outcome, now time.Time) bool {
-	if e.records != nil {
-		c := rep
-		o.inputs = append(o.inputs, Input{Report: &c})
-	}
 	res := scheduler.Apply(r.graph, r.state, rep, e.reportLimits(), now)
 	if res.Refused != "" {
 		if pos := r.state.Find(r.graph, rep.Task, rep.MapIndex); pos < 0 || rep.DispatchSeq > r.state.At(pos).DispatchSeq {
@@ -446,6 +442,10 @@ func (e *Engine) applyCore(r *run, rep scheduler.Report, o *outcome, now time.Ti
 		}
 		e.log.Debug("report refused", "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex, "dispatch_seq", rep.DispatchSeq, "refusal", res.Refused)
 		return false
+	}
+	if e.records != nil {
+		c := rep
+		o.inputs = append(o.inputs, Input{Report: &c})
 	}
 	if res.Message != "" {
 		e.log.Warn(res.Message, "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex)

@@ -34,6 +34,7 @@ type runSnap struct {
 	tis     []tiSnap
 	prev    *runSnap // the commit before
 	info    airflow.DagRun
+	raw     store.RunState // as stored
 	deleted bool
 }
 
@@ -60,6 +61,9 @@ type checker struct {
 	reach    [airflow.NumTIStates][airflow.NumTIStates]bool
 	deletion map[store.RunKey]bool
 	restarts map[airflow.TaskInstanceKey]int
+	effects  map[string]*effectSnap
+	replays  map[replayKey]*replay
+	touched  map[store.RunKey]bool // a person intervened
 	// succeeded are the dispatches that ended their instance by their own report.
 	succeeded map[dispatchKey]bool
 }
@@ -75,6 +79,7 @@ func newChecker(w *World) *checker {
 		claims: map[dispatchKey]string{}, begun: map[dispatchKey]worker.Identity{}, acked: map[dispatchKey]*worker.Report{},
 		sizes: map[string][]poolSize{}, consumed: map[airflow.DagID]map[string]airflow.RunID{}, events: map[string]airflow.AssetEvent{},
 		reach: reachable(), deletion: map[store.RunKey]bool{}, restarts: map[airflow.TaskInstanceKey]int{}, succeeded: map[dispatchKey]bool{},
+		effects: map[string]*effectSnap{}, replays: map[replayKey]*replay{}, touched: map[store.RunKey]bool{},
 	}
 	c.poolIs(airflow.Pool{Name: airflow.DefaultPool, Slots: w.sc.Config.DefaultPoolSlots})
 	return c
@@ -193,9 +198,12 @@ func (c *checker) transact(_ context.Context, p *proc, ops []kv.Op, do func() er
 	if err := do(); err != nil {
 		return err
 	}
-	for _, op := range ops {
-		if op.Kind != kv.OpCheck {
-			c.applied(p, op)
+	// META last: what the step asks for is there when it is looked at.
+	for _, meta := range []bool{false, true} {
+		for _, op := range ops {
+			if op.Kind != kv.OpCheck && (op.ItemKey().SK == "META" && strings.HasPrefix(op.ItemKey().PK, "RUN#")) == meta {
+				c.applied(p, op)
+			}
 		}
 	}
 	return nil
@@ -205,7 +213,7 @@ func (c *checker) transact(_ context.Context, p *proc, ops []kv.Op, do func() er
 func (c *checker) applied(p *proc, op kv.Op) {
 	key := op.ItemKey()
 	c.keys[key] = struct{}{}
-	c.w.lastChange = c.w.now
+	c.w.lastChange, c.w.lastWrite = c.w.now, c.w.now
 	kind, _, _ := strings.Cut(key.PK, "#")
 	switch {
 	case kind == "TI" && op.Kind == kv.OpDelete:
@@ -228,23 +236,30 @@ func (c *checker) applied(p *proc, op kv.Op) {
 	case kind == "RUN" && key.SK == "META":
 		s := segments(key.PK)
 		c.meta(p, store.RunKey{DagID: airflow.DagID(s[1]), RunID: airflow.RunID(s[2])})
+	case kind == "RUN" && strings.HasPrefix(key.SK, "DONE#"):
+		c.effectDone(key.SK)
 	case kind == "RUN" && key.SK == "INFO":
 		c.info(op.Item)
 	case kind == "POOL" && op.Kind == kv.OpPut:
 		var pool airflow.Pool
-		if err := json.Unmarshal(op.Item.Bytes("d"), &pool); err != nil {
-			c.w.fail("pool %v: %v", key, err)
-		}
+		unmarshal(c.w, op.Item, &pool)
 		c.poolIs(pool)
+	case kind == "EFFECT":
+		c.effect(op)
 	case kind == "ASSETEVENT":
 		var ev airflow.AssetEvent
-		if err := json.Unmarshal(op.Item.Bytes("d"), &ev); err != nil {
-			c.w.fail("asset event %v: %v", key, err)
-		}
-		if _, twice := c.events[ev.ID]; twice {
+		unmarshal(c.w, op.Item, &ev)
+		if _, twice := c.events[ev.ID]; twice && !c.deletion[store.RunKey{DagID: ev.SourceDagID, RunID: ev.SourceRunID}] {
 			c.w.fail("asset event %s was recorded twice", ev.ID)
 		}
 		c.events[ev.ID] = ev
+	}
+}
+
+// unmarshal reads the document of an item.
+func unmarshal(w *World, it kv.Item, dst any) {
+	if err := json.Unmarshal(it.Bytes("d"), dst); err != nil {
+		w.fail("item %v: %v", it.Key, err)
 	}
 }
 
@@ -271,6 +286,9 @@ func (c *checker) deletedPart(k store.RunKey, sk string) {
 	}
 	if sk == "INFO" {
 		r.deleted = true
+		for _, e := range c.effects {
+			e.void = e.void || e.run == k
+		}
 		r.version, r.tis, r.prev = 0, nil, nil
 	}
 }
@@ -278,9 +296,7 @@ func (c *checker) deletedPart(k store.RunKey, sk string) {
 // info sees a run's INFO item.
 func (c *checker) info(it kv.Item) {
 	var info airflow.DagRun
-	if err := json.Unmarshal(it.Bytes("d"), &info); err != nil {
-		c.w.fail("INFO: %v", err)
-	}
+	unmarshal(c.w, it, &info)
 	k := store.RunKey{DagID: info.DagID, RunID: info.RunID}
 	r := c.run(k)
 	fresh := r.info.RunID == "" || r.deleted
@@ -290,6 +306,9 @@ func (c *checker) info(it kv.Item) {
 		return
 	}
 	c.w.tracef("run %s created, after %s", k, info.RunAfter.Sub(c.w.start))
+	if d := c.w.dag(string(k.DagID)); c.w.sc.Calm && (d.broken || d.gone) && (info.RunType == airflow.RunTypeScheduled || info.RunType == airflow.RunTypeAssetTriggered) {
+		c.w.fail("run %s was created although the file of its DAG is broken (%t) or gone (%t)", k, d.broken, d.gone)
+	}
 	if info.RunType == airflow.RunTypeAssetTriggered {
 		c.w.stats.AssetRuns++
 	}
@@ -299,7 +318,7 @@ func (c *checker) info(it kv.Item) {
 		c.consumed[info.DagID] = m
 	}
 	for _, id := range info.ConsumedAssetEvents {
-		if other, twice := m[id]; twice && other != info.RunID {
+		if other, twice := m[id]; twice && other != info.RunID && !c.resurrected(id) {
 			c.w.fail("asset event %s was consumed twice by %s: by %s and by %s", id, info.DagID, other, info.RunID)
 		}
 		m[id] = info.RunID
@@ -307,6 +326,13 @@ func (c *checker) info(it kv.Item) {
 			c.w.fail("run %s consumed asset event %s, which does not exist", k, id)
 		}
 	}
+}
+
+// resurrected reports whether an asset event is of a run whose deletion was asked
+// for: where it was cut short and the run goes on, it makes its events again.
+func (c *checker) resurrected(event string) bool {
+	ev := c.events[event]
+	return c.deletion[store.RunKey{DagID: ev.SourceDagID, RunID: ev.SourceRunID}]
 }
 
 // snapshot reads a run as it is stored.
@@ -322,7 +348,7 @@ func (c *checker) snapshot(k store.RunKey) *runSnap {
 	if err != nil {
 		c.w.fail("state of %s cannot be read: %v", k, err)
 	}
-	s := &runSnap{key: k, version: st.Version, header: rs.Header, graph: g, tis: make([]tiSnap, rs.Len())}
+	s := &runSnap{key: k, raw: st, version: st.Version, header: rs.Header, graph: g, tis: make([]tiSnap, rs.Len())}
 	for i := range s.tis {
 		t := rs.At(i)
 		s.tis[i] = tiSnap{rs.Key(g, i), t.State, int(t.TryNumber), int(t.MaxTries), t.DispatchSeq, t.End, t.WakeAt}
@@ -358,7 +384,7 @@ func (c *checker) meta(p *proc, k store.RunKey) {
 	if now.version != old.version+1 {
 		w.fail("run %s went from version %d to %d", k, old.version, now.version)
 	}
-	r.version, r.header, r.graph, r.tis, r.prev = now.version, now.header, now.graph, now.tis, old
+	r.version, r.header, r.graph, r.tis, r.raw, r.prev = now.version, now.header, now.graph, now.tis, now.raw, old
 	if w.trace != nil {
 		w.traceCommit(p, old, now)
 	}
@@ -411,7 +437,9 @@ func (c *checker) meta(p *proc, k store.RunKey) {
 			}
 		}
 	}
-	c.limits(old, now)
+	c.expectEffects(old, now)
+	c.committedEffects(k)
+	c.limits(p, old, now)
 }
 
 // allowedRunMove is the diagram of docs/state-machines.md; one step may hold
@@ -425,10 +453,10 @@ func allowedRunMove(from, to airflow.DagRunState) bool {
 }
 
 // limits checks what a step that dispatched something, or started its run, had to keep.
-func (c *checker) limits(old, now *runSnap) {
+func (c *checker) limits(p *proc, old, now *runSnap) {
 	w := c.w
-	if w.sc.Two {
-		return // two schedulers that know nothing of each other's slots
+	if w.sc.Two || w.sc.IndexLag > 0 && w.now.Sub(p.born) < w.sc.DiscoverEvery+w.sc.LagTime+10*time.Second {
+		return // two schedulers that know nothing of each other's slots, or one that has just started and has not found all runs yet
 	}
 	dispatched := map[int]bool{}
 	for i, t := range now.tis {
@@ -601,9 +629,7 @@ func (c *checker) started(d worker.Dispatch, who worker.Identity, tc *worker.Tas
 	}
 }
 
-// reporting and reported see a worker's report and whether it was acknowledged.
-func (c *checker) reporting(*job) {}
-
+// reported sees whether a worker's report was acknowledged.
 func (c *checker) reported(j *job, err error) {
 	if err == nil {
 		c.acked[dispatchKey{j.d.Key, j.d.DispatchSeq}] = j.report
@@ -614,22 +640,22 @@ func (c *checker) reported(j *job, err error) {
 func (c *checker) record(p *proc, rec engine.Record) {
 	w := c.w
 	r := c.runs[rec.Run]
-	onlyClaims := len(rec.Transitions) > 0
+	written := r != nil && r.version == rec.Version && rec.Version == rec.Base+1 // else another step came after it, or only memory changed
+	c.replay(p, rec, written)
 	for _, t := range rec.Transitions {
-		if !(t.From == airflow.TIQueued && t.To == airflow.TIRunning) {
-			onlyClaims = false
-		}
 		if !t.Created && !t.Expanded && t.From != t.To && !scheduler.AllowedTransition(t.From, t.To) {
 			w.fail("%s of %s went from %s to %s (%s): not in docs/state-machines.md", airflow.TIName(t.TaskID, t.MapIndex), rec.Run, t.From, t.To, t.Why)
 		}
 	}
-	if p.gate.dead || onlyClaims || r == nil || r.version != rec.Version || r.prev == nil {
+	if p.gate.dead || !written || r.prev == nil {
 		return
 	}
 	states := make([]airflow.TIState, 0, len(r.tis))
 	for _, t := range r.prev.tis {
 		states = append(states, t.state)
 	}
+	c.expectLost(rec, r.graph)
+	c.dependencies(rec, r)
 	fresh := r.prev.version == 0
 	for _, t := range rec.Transitions {
 		for len(states) <= t.Pos {

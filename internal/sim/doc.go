@@ -18,6 +18,16 @@
 // processes go on (faultkv's Delay), so that histories interleave between any two
 // calls of the store.
 //
+// # What a scenario holds
+//
+// DAGs of random shapes with branches, sensors, deferrals, mapping; task groups,
+// mapped over literals and results; setups and teardowns; sometimes a task of
+// several hundred instances, so that the state fills several chunks. Callbacks of
+// DAGs and tasks, deadlines. Schedules, assets, backfills. People who clear, mark,
+// pause, delete and edit; files that cannot be read any more or are gone, and are
+// mended later. In part of the scenarios the indexes and the reads that need not be
+// consistent lag behind, as DynamoDB's do.
+//
 // # Death
 //
 // A process dies before or after any call of the store: from then on its calls
@@ -34,7 +44,20 @@
 // exactly what the step changed; versions, sequence numbers and tries only grow;
 // try_number ≤ max_tries + 1; delays are waited for; pools, parallelism,
 // max_active_tasks, max_active_tis_per_dag(run) and max_active_runs are kept;
-// asset events are consumed once.
+// asset events are consumed once. What is scheduled has its upstreams where its
+// trigger rule wants them, a teardown also everything in its scope; no run is
+// created of a DAG whose file is broken.
+//
+// A callback is written with the step that asks for it, never forgotten before it
+// ran, and not run again once that is recorded; the steps that must ask for one
+// are worked out apart from the engine. Deadlines are told once and not early.
+//
+// Every recorded step is decided again from its inputs, its clock and the state
+// that the records before it led to: it must decide the same and lead to the bytes
+// that are stored.
+//
+// A scheduler that has just started on a lagging index may not have found all
+// unfinished runs: until its next discovery, limits are not checked then.
 //
 // In calm scenarios (no fault) no run is ever moved by the backstop (sweep or
 // discovery): every wake-up came by its event or timer.
@@ -42,5 +65,6 @@
 // At the end the faults stop, what was paused goes on, and time runs until
 // nothing happens any more. Then every run has ended or waits for a person, with
 // a reason; what a worker was told is stored has been applied; INFO agrees with
-// META; a fresh engine finds nothing to do.
+// META; callbacks have run; what was set up was torn down; literal expansions are
+// as wide as they are long; a fresh engine finds nothing to do.
 package sim

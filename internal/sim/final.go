@@ -10,11 +10,13 @@ import (
 
 // finalChecks is what must be true once nothing happens any more.
 func (w *World) finalChecks() {
+	w.mem.Settle()
 	for _, k := range w.check.order {
 		w.checkRun(k)
 	}
 	w.checkAssets()
 	w.checkBackfills()
+	w.checkEffects()
 	w.checkRestart()
 }
 
@@ -51,6 +53,8 @@ func (w *World) checkRun(k store.RunKey) {
 				w.fail("run %s is %s, but dispatch %d of %s could still write", k, info.State, row.seq, t.key)
 			}
 		}
+		w.checkShape(s)
+		w.checkTeardowns(s)
 		return
 	}
 	w.stats.RunsWaiting++

@@ -44,7 +44,11 @@ func (w *World) setup() {
 		if d.spec.Cron != "" && !w.chance(0.3) || d.assets != nil && !w.chance(0.2) {
 			continue
 		}
-		for i := 1 + w.rng.IntN(4); i > 0; i-- {
+		runs := 1 + w.rng.IntN(4)
+		if d.wide {
+			runs = 1
+		}
+		for ; runs > 0; runs-- {
 			w.after(w.between(0, w.sc.Length/2), false, func() { w.act(func(p *proc) { w.trigger(p, d) }) })
 		}
 	}
@@ -119,9 +123,11 @@ func (w *World) register(d *simDag) {
 	} else {
 		_, err := w.clean.UpdateDag(w.ctx, dag.DagID, func(m *airflow.DagModel) error {
 			m.LatestVersion, m.LatestHash = d.version, hash
+			m.HasImportErrors, m.IsStale = false, false
 			return nil
 		})
 		must(err)
+		d.broken, d.gone = false, false
 	}
 	for _, p := range w.procs {
 		if p.alive {
@@ -214,6 +220,7 @@ func (w *World) intervene(p *proc) {
 	}
 	switch x := w.rng.IntN(100); {
 	case x < 25 && ok:
+		w.check.touched[key] = true
 		q := engine.ClearRequest{LatestVersion: w.chance(0.4)}
 		q.ResetDagRun = w.chance(0.8)
 		q.OnlyFailed, q.OnlyRunning = w.chance(0.3), w.chance(0.1)
@@ -223,12 +230,14 @@ func (w *World) intervene(p *proc) {
 		expected(err)
 		w.tell(p, key.DagID, &key)
 	case x < 37 && ok:
+		w.check.touched[key] = true
 		o := scheduler.MarkOptions{Selection: w.selection(key, 0), State: pick(w, airflow.TISuccess, airflow.TIFailed, airflow.TISkipped)}
 		_, err := p.eng.MarkTask(w.ctx, key, o, "person")
 		w.tracef("%s: mark tasks of %s %+v: %v", p, key, o, err)
 		expected(err)
 		w.tell(p, key.DagID, &key)
 	case x < 47 && ok:
+		w.check.touched[key] = true
 		s := pick(w, airflow.RunSuccess, airflow.RunFailed, airflow.RunQueued)
 		_, err := p.eng.MarkRun(w.ctx, key, s, "person")
 		w.tracef("%s: mark run %s %s: %v", p, key, s, err)
@@ -248,8 +257,10 @@ func (w *World) intervene(p *proc) {
 		err := p.eng.PutPool(w.ctx, pool)
 		w.tracef("%s: pool %s has %d slots: %v", p, pool.Name, pool.Slots, err)
 		expected(err)
-	case x < 80:
+	case x < 76:
 		w.edit(d)
+	case x < 80:
+		w.breakFile(d)
 	case x < 85 && ok && !w.sc.Two: // two schedulers do not tell each other of deletions
 		w.check.deleting(key)
 		err := p.eng.DeleteRun(w.ctx, key)
@@ -363,6 +374,7 @@ func (w *World) edit(d *simDag) {
 		fields[k] = v
 	}
 	d.spec.Tasks, d.spec.Fields = tasks, fields
+	d.spec.Groups = append([]enginetest.Group(nil), d.spec.Groups...)
 	switch x := w.rng.IntN(4); {
 	case x == 0 && len(d.spec.Tasks) > 1:
 		k := w.rng.IntN(len(d.spec.Tasks))
@@ -375,11 +387,16 @@ func (w *World) edit(d *simDag) {
 				t.ExpandOver = ""
 			}
 		}
+		for i := range d.spec.Groups {
+			if g := &d.spec.Groups[i]; g.ExpandOver == id {
+				g.ExpandOver = ""
+			}
+		}
 		w.tracef("edit %s: without %s", d.spec.ID, id)
 	case x == 1:
 		w.addTask(w.sc, d, "layers", w.chance(0.2))
 		w.tracef("edit %s: with %s", d.spec.ID, d.spec.Tasks[len(d.spec.Tasks)-1].ID)
-	case x == 2:
+	case x == 2 && !d.wide:
 		d.spec.Fields["max_active_tasks"] = 1 + w.rng.IntN(6)
 		d.spec.Fields["max_active_runs"] = 1 + w.rng.IntN(4)
 		w.tracef("edit %s: %v", d.spec.ID, d.spec.Fields)
@@ -391,10 +408,57 @@ func (w *World) edit(d *simDag) {
 	w.register(d)
 }
 
+// breakFile makes the file of a DAG unreadable, or takes it away, until it is
+// mended: by an edit, or as it was.
+func (w *World) breakFile(d *simDag) {
+	w.stats.Broken++
+	d.broken, d.gone = true, false
+	if w.chance(0.4) {
+		d.broken, d.gone = false, true
+	}
+	w.tracef("the file of %s is broken (%t) or gone (%t)", d.spec.ID, d.broken, d.gone)
+	w.fileIs(d)
+	w.after(w.between(time.Second, 10*time.Minute), false, func() { w.mend(d) })
+}
+
+// mend makes the file of a DAG good again.
+func (w *World) mend(d *simDag) {
+	switch {
+	case !d.broken && !d.gone:
+	case w.chance(0.3) && !w.quiet:
+		w.edit(d)
+	default:
+		d.broken, d.gone = false, false
+		w.tracef("the file of %s is mended", d.spec.ID)
+		w.fileIs(d)
+	}
+}
+
+// fileIs records what has become of a DAG's file, as the DAG processor does.
+func (w *World) fileIs(d *simDag) {
+	dag := airflow.DagID(d.spec.ID)
+	_, err := w.clean.UpdateDag(w.ctx, dag, func(m *airflow.DagModel) error {
+		m.HasImportErrors, m.IsStale = d.broken, d.gone
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, p := range w.procs {
+		if p.alive {
+			p.eng.DagChanged(dag) // only notes it
+		}
+	}
+}
+
 // calmDown ends all faults: from here on, whatever is left to do must get done.
 func (w *World) calmDown() {
 	w.quiet = true
+	w.mem.Settle()
 	w.tracef("the faults stop")
+	for _, d := range w.sc.Dags {
+		w.mend(d)
+	}
 	for _, p := range w.procs {
 		if p.alive {
 			p.faults.Pause(true)
@@ -420,6 +484,16 @@ func (w *World) calmDown() {
 			}
 		})
 	})
+}
+
+// Get implements kv.Driver. What the harness reads is up to date.
+func (s *seenDriver) Get(ctx context.Context, key kv.Key, _ bool) (kv.Item, error) {
+	return s.Driver.Get(ctx, key, true)
+}
+
+// BatchGet implements kv.Driver.
+func (s *seenDriver) BatchGet(ctx context.Context, keys []kv.Key, _ bool) (map[kv.Key]kv.Item, error) {
+	return s.Driver.BatchGet(ctx, keys, true)
 }
 
 // Write implements kv.Driver.

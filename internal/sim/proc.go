@@ -30,6 +30,7 @@ type proc struct {
 	be     *engine.Backend
 	wake   time.Time // when its ticker fires; zero = only by events
 
+	born                    time.Time
 	lastSweep, lastDiscover time.Time
 	needRecover             bool
 }
@@ -139,12 +140,13 @@ func (p *proc) spawn() {
 	p.store = store.New(p.faults, nil)
 	gate := p.gate
 	p.eng = engine.New(engine.Options{
+		Callbacks: callbacks{p, gate}, Background: p.background,
 		Store: p.store, Submitter: gate, Config: w.config(), Now: p.clock, NewID: w.newID, Passive: p.passive, PanicsEscape: true,
 		Records: func(r engine.Record) { w.check.record(p, r) }, Log: w.logger(p),
 	})
 	p.be = engine.NewBackend(p.eng, nil, nil, nil)
 	p.alive, p.needRecover = true, !p.passive
-	p.lastSweep, p.lastDiscover = w.now, w.now
+	p.born, p.lastSweep, p.lastDiscover = w.now, w.now, w.now
 	p.wake = w.now
 	w.tracef("%s starts, skew %s", p, p.skew)
 }

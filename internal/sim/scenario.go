@@ -31,6 +31,11 @@ type Scenario struct {
 	Lossy         float64 // share of messages lost
 	Actions       int     // interventions
 
+	// IndexLag and ReadLag are by how many item changes index queries and reads
+	// that are not consistent may be behind; they catch up within LagTime.
+	IndexLag, ReadLag int
+	LagTime           time.Duration
+
 	Pools []airflow.Pool
 	Dags  []*simDag
 }
@@ -44,6 +49,9 @@ type simDag struct {
 	graphs   []*scheduler.Graph // of all versions
 	maxRuns  int                // largest max_active_runs of any version
 	pausedAt time.Time          // zero = never paused
+	broken   bool               // its file cannot be read at present
+	gone     bool               // its file is not there at present
+	wide     bool               // has a run of several chunks
 }
 
 // taskKind is what a simulated task does beside succeeding and failing.
@@ -99,6 +107,10 @@ func (w *World) newScenario() *Scenario {
 		}
 		sc.Tool = w.chance(0.4)
 		sc.Two = w.chance(0.15)
+		if w.chance(0.3) {
+			sc.IndexLag, sc.ReadLag = r.IntN(40), r.IntN(40)
+			sc.LagTime = w.between(10*time.Millisecond, 3*time.Second)
+		}
 	}
 	for i := 0; i < r.IntN(3); i++ {
 		sc.Pools = append(sc.Pools, airflow.Pool{Name: fmt.Sprintf("pool%d", i), Slots: 1 + r.IntN(3), IncludeDeferred: w.chance(0.3)})
@@ -166,6 +178,17 @@ func (w *World) newDag(sc *Scenario, id string) *simDag {
 	for i := 0; i < n; i++ {
 		w.addTask(sc, d, shape, past)
 	}
+	if w.chance(0.25) {
+		w.addGroup(sc, d, past)
+	}
+	if w.chance(0.2) {
+		w.addSetup(d)
+	}
+	if w.chance(0.006) {
+		w.addWide(sc, d)
+	}
+	w.addCallbacks(d)
+	w.addDeadlines(d)
 	return d
 }
 
@@ -282,6 +305,7 @@ func (sc *Scenario) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "calm=%t embedded=%t tool=%t two=%t length=%s sweep=%s discover=%s crash_every=%d skew=%s jumps=%t mess=%g lossy=%g actions=%d\n",
 		sc.Calm, sc.Embedded, sc.Tool, sc.Two, sc.Length, sc.SweepEvery, sc.DiscoverEvery, sc.CrashEvery, sc.Skew, sc.Jumps, sc.Mess, sc.Lossy, sc.Actions)
+	fmt.Fprintf(&b, "index lag=%d read lag=%d lag time=%s\n", sc.IndexLag, sc.ReadLag, sc.LagTime)
 	fmt.Fprintf(&b, "config %+v\nreads %+v\nwrites %+v\npools %+v\n", sc.Config, sc.Reads, sc.Writes, sc.Pools)
 	for _, d := range sc.Dags {
 		fmt.Fprintf(&b, "%s cron=%q assets=%v %v\n", d.spec.ID, d.spec.Cron, d.spec.Assets, d.spec.Fields)
@@ -296,7 +320,13 @@ func (sc *Scenario) String() string {
 			if t.Outlets != nil {
 				fmt.Fprintf(&b, " outlets %v", t.Outlets)
 			}
+			if t.Group != "" {
+				fmt.Fprintf(&b, " in %s", t.Group)
+			}
 			b.WriteByte('\n')
+		}
+		for _, g := range d.spec.Groups {
+			fmt.Fprintf(&b, "    group %+v\n", g)
 		}
 	}
 	return b.String()

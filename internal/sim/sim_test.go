@@ -42,9 +42,14 @@ func TestSimulation(t *testing.T) {
 	}
 	took := time.Since(begin)
 	t.Logf("%d scenarios in %s (%.0f/s): %+v", *nFlag, took.Round(time.Millisecond), float64(*nFlag)/took.Seconds(), total)
+	if *nFlag >= 1000 && len(failed) == 0 && total.Wide == 0 {
+		t.Errorf("no run of several chunks in %d scenarios", *nFlag)
+	}
 	if *nFlag >= 100 && len(failed) == 0 {
 		for name, n := range map[string]int{"claims": total.Claims, "crashes": total.Crashes, "faults": total.Faults, "interventions": total.Actions,
-			"interleavings": total.Interleaved, "asset runs": total.AssetRuns, "backfills": total.Backfills, "edits": total.Edits} {
+			"interleavings": total.Interleaved, "asset runs": total.AssetRuns, "backfills": total.Backfills, "edits": total.Edits,
+			"callbacks": total.Callbacks, "missed deadlines": total.Deadlines, "broken files": total.Broken, "teardowns": total.Teardowns,
+			"instances of mapped groups": total.Grouped, "replayed steps": total.Replayed} {
 			if n == 0 {
 				t.Errorf("no %s in %d scenarios: the simulation tests nothing", name, *nFlag)
 			}

@@ -214,7 +214,6 @@ func (j *job) finish() {
 		}
 		return
 	}
-	w.check.reporting(j)
 	err := be.Finish(w.ctx, j.d, j.report)
 	w.check.reported(j, err)
 	switch {

@@ -65,6 +65,7 @@ type World struct {
 	inside     int  // depth of interleaving
 	backstop   bool // a sweep or discovery is going on
 	lastChange time.Time
+	lastWrite  time.Time
 	trace      *trace
 	stats      Stats
 }
@@ -73,6 +74,7 @@ type World struct {
 type Stats struct {
 	Runs, Commits, Claims, Reports, Crashes, Faults, Actions, Superseded, Interleaved, Sweeps int
 	RunsWaiting, AssetRuns, Backfills, Edits                                                  int
+	Callbacks, Deadlines, Broken, Teardowns, Grouped, Wide, Replayed                          int
 }
 
 func (s *Stats) add(o Stats) {
@@ -90,6 +92,13 @@ func (s *Stats) add(o Stats) {
 	s.AssetRuns += o.AssetRuns
 	s.Backfills += o.Backfills
 	s.Edits += o.Edits
+	s.Callbacks += o.Callbacks
+	s.Deadlines += o.Deadlines
+	s.Broken += o.Broken
+	s.Teardowns += o.Teardowns
+	s.Grouped += o.Grouped
+	s.Wide += o.Wide
+	s.Replayed += o.Replayed
 }
 
 // Result is how a simulation ended.
@@ -109,7 +118,7 @@ func Run(seed uint64, traced bool) (res Result) {
 	}
 	w.sc = w.newScenario()
 	res.Scenario = w.sc
-	w.mem = memkv.New(memkv.Options{Now: w.clock})
+	w.mem = memkv.New(memkv.Options{Now: w.clock, IndexLag: w.sc.IndexLag, ReadLag: w.sc.ReadLag})
 	w.clean = store.New(w.mem, nil)
 	w.check = newChecker(w)
 	defer func() {
@@ -164,7 +173,7 @@ func (w *World) between(lo, hi time.Duration) time.Duration {
 func pick[T any](w *World, xs ...T) T { return xs[w.rng.IntN(len(xs))] }
 
 // maxTurns bounds a simulation: beyond it the system never comes to rest.
-const maxTurns = 20000
+const maxTurns = 200000
 
 // loop lets time pass until the given time; zero: until nothing happens any more.
 func (w *World) loop(until time.Time) {
@@ -189,6 +198,9 @@ func (w *World) loop(until time.Time) {
 		}
 		if next.After(w.now) {
 			w.now = next
+			if w.sc.LagTime > 0 && next.Sub(w.lastWrite) > w.sc.LagTime {
+				w.mem.Settle()
+			}
 		}
 		for len(w.events) > 0 && !w.events[0].at.After(w.now) {
 			e := heap.Pop(&w.events).(*event)

@@ -72,6 +72,7 @@ const (
 	skMeta    = "META"
 	skInfo    = "INFO"
 	skTrouble = "TROUBLE"
+	skDone    = "DONE"
 	skRow     = "ROW"
 	skChunk   = "CHUNK"
 	skVersion = "VERSION"

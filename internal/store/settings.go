@@ -276,11 +276,14 @@ func (s *Store) DeletePendingEffect(ctx context.Context, id string) error {
 	return translate(s.kv.Write(ctx, kv.Delete(namedKey(kindEffect, "pending#"+id), kv.Cond{})))
 }
 
-// DoneEffect reports whether an effect (a callback, say) was carried out, and
-// MarkEffect records that it was: effects run at least once and are skipped when
-// they are found recorded.
-func (s *Store) DoneEffect(ctx context.Context, id string) (bool, error) {
-	_, err := s.kv.Get(ctx, namedKey(kindEffect, id), true)
+func doneKey(k RunKey, id string) kv.Key { return kv.Key{PK: runPK(k), SK: joinKey(skDone, id)} }
+
+// DoneEffect reports whether an effect (a callback, say) of a run was carried
+// out, and MarkEffect records that it was: effects run at least once and are
+// skipped when they are found recorded. The record belongs to the run: one that
+// is deleted and made again under its id has nothing carried out yet.
+func (s *Store) DoneEffect(ctx context.Context, k RunKey, id string) (bool, error) {
+	_, err := s.kv.Get(ctx, doneKey(k, id), true)
 	if errors.Is(err, kv.ErrNotFound) {
 		return false, nil
 	}
@@ -288,8 +291,8 @@ func (s *Store) DoneEffect(ctx context.Context, id string) (bool, error) {
 }
 
 // MarkEffect records an effect as carried out; the record expires at until.
-func (s *Store) MarkEffect(ctx context.Context, id string, until time.Time) error {
-	it := entity(namedKey(kindEffect, id), []byte("{}"), nil)
+func (s *Store) MarkEffect(ctx context.Context, k RunKey, id string, until time.Time) error {
+	it := entity(doneKey(k, id), []byte("{}"), nil)
 	it.ExpiresAt = until.Unix()
 	return translate(s.kv.Write(ctx, kv.Put(it, kv.Cond{})))
 }

@@ -16,6 +16,15 @@ type DAG struct {
 	Cron     string // "" = no schedule
 	Timezone string
 	Assets   []string // scheduled on all of these
+	Groups   []Group
+}
+
+// Group is a task group; its tasks name it.
+type Group struct {
+	ID         string
+	Parent     string // "" = the root; a parent comes before its groups
+	ExpandOver string // task whose result the group expands over
+	ExpandLit  int    // or a literal list of that length
 }
 
 // Task is one task of a DAG.
@@ -27,6 +36,7 @@ type Task struct {
 	ExpandLit  int            // or a literal list of that length
 	Empty      bool
 	Outlets    []string
+	Group      string
 }
 
 // Document returns the serialized form.
@@ -51,7 +61,10 @@ func (d DAG) Document() []byte {
 	for k, v := range d.Fields {
 		dag[k] = v
 	}
-	down := map[string][]string{}
+	if len(d.Groups) > 0 {
+		dag["task_group"] = d.group(Group{})
+	}
+	down := d.groupEdges()
 	for _, t := range d.Tasks {
 		for _, u := range t.Upstream {
 			down[u] = append(down[u], t.ID)
@@ -81,18 +94,8 @@ func (d DAG) Document() []byte {
 			v[k], partial[k] = f, f
 		}
 		if t.ExpandOver != "" || t.ExpandLit > 0 {
-			var arg any
-			if t.ExpandOver != "" {
-				arg = map[string]any{"__type": "xcomref", "__var": map[string]any{"task_id": t.ExpandOver, "key": "return_value"}}
-			} else {
-				lit := make([]int, t.ExpandLit)
-				for i := range lit {
-					lit[i] = i
-				}
-				arg = lit
-			}
 			v["_is_mapped"], v["_expand_input_attr"], v["partial_kwargs"] = true, "expand_input", partial
-			v["expand_input"] = map[string]any{"type": "dict-of-lists", "value": map[string]any{"__type": "dict", "__var": map[string]any{"x": arg}}}
+			v["expand_input"] = expandInput(t.ExpandOver, t.ExpandLit)
 		}
 		tasks = append(tasks, map[string]any{"__type": "operator", "__var": v})
 	}
@@ -102,6 +105,64 @@ func (d DAG) Document() []byte {
 		panic(fmt.Sprintf("enginetest: %v", err))
 	}
 	return doc
+}
+
+// expandInput is the serialized form of expand(x=…) over a task's result or a
+// literal list.
+func expandInput(over string, lit int) map[string]any {
+	var arg any = make([]int, lit)
+	if over != "" {
+		arg = map[string]any{"__type": "xcomref", "__var": map[string]any{"task_id": over, "key": "return_value"}}
+	}
+	return map[string]any{"type": "dict-of-lists", "value": map[string]any{"__type": "dict", "__var": map[string]any{"x": arg}}}
+}
+
+// group is the serialized form of a group with what is in it.
+func (d DAG) group(g Group) map[string]any {
+	children := map[string]any{}
+	for _, t := range d.Tasks {
+		if t.Group == g.ID {
+			children[t.ID] = []any{"operator", t.ID}
+		}
+	}
+	for _, sub := range d.Groups {
+		if sub.Parent == g.ID {
+			children[sub.ID] = []any{"taskgroup", d.group(sub)}
+		}
+	}
+	out := map[string]any{"_group_id": nil, "prefix_group_id": false, "children": children}
+	if g.ID != "" {
+		out["_group_id"] = g.ID
+	}
+	if g.ExpandOver != "" || g.ExpandLit > 0 {
+		out["is_mapped"], out["expand_input"] = true, expandInput(g.ExpandOver, g.ExpandLit)
+	}
+	return out
+}
+
+// groupEdges are the edges from what a group expands over to the tasks of the
+// group that have nothing above them there.
+func (d DAG) groupEdges() map[string][]string {
+	down := map[string][]string{}
+	in := map[string]string{}
+	for _, t := range d.Tasks {
+		in[t.ID] = t.Group
+	}
+	for _, g := range d.Groups {
+		if g.ExpandOver == "" {
+			continue
+		}
+		for _, t := range d.Tasks {
+			root := t.Group == g.ID
+			for _, u := range t.Upstream {
+				root = root && in[u] != g.ID && u != g.ExpandOver
+			}
+			if root && t.ExpandOver != g.ExpandOver {
+				down[g.ExpandOver] = append(down[g.ExpandOver], t.ID)
+			}
+		}
+	}
+	return down
 }
 
 // Chain returns a DAG of n tasks in a row.

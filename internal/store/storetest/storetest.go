@@ -610,12 +610,18 @@ func testRequests(t *testing.T, s *store.Store) {
 	if first != "r1" || second != "r1" {
 		t.Errorf("a repeated request got %q, then %q", first, second)
 	}
-	if done := must[bool](t)(s.DoneEffect(ctx, "cb")); done {
+	ok(t, s.CreateRun(ctx, run("d", "r", 0)))
+	k := key("d", "r")
+	if done := must[bool](t)(s.DoneEffect(ctx, k, "cb")); done {
 		t.Error("an effect that never ran counts as done")
 	}
-	ok(t, s.MarkEffect(ctx, "cb", epoch.AddDate(1, 0, 0)))
-	if done := must[bool](t)(s.DoneEffect(ctx, "cb")); !done {
+	ok(t, s.MarkEffect(ctx, k, "cb", epoch.AddDate(1, 0, 0)))
+	if done := must[bool](t)(s.DoneEffect(ctx, k, "cb")); !done {
 		t.Error("an effect that ran does not count as done")
+	}
+	ok(t, s.DeleteRun(ctx, run("d", "r", 0)))
+	if done := must[bool](t)(s.DoneEffect(ctx, k, "cb")); done {
+		t.Error("an effect of a deleted run counts as done for the next one of its id")
 	}
 }
 
