@@ -27,7 +27,7 @@ func (c *command) dagsCommands() []*cobra.Command {
 	dags := group("dags", "Manage DAGs",
 		c.dagsList(), c.dagsDetails(), c.dagsListImportErrors(), c.dagsListRuns(), c.dagsState(), c.dagsNextExecution(),
 		c.dagsPause(true), c.dagsPause(false), c.dagsTrigger(), c.dagsDelete(), c.dagsShow(), c.dagsTest(),
-		c.dagsReserialize(), c.dagsValidate(), c.dagsReport())
+		c.dagsReserialize(), c.dagsValidate(), c.dagsSync(), c.dagsReport())
 	dags.PersistentFlags().VarP(bundleFlag{}, "bundle-name", "B", "")
 	_ = dags.PersistentFlags().MarkHidden("bundle-name")
 	return []*cobra.Command{dags}
