@@ -87,7 +87,10 @@ func New(ctx context.Context, environ []string, o awsapp.Options) (*Function, er
 		return nil, err
 	}
 	folder := dagbucket.NewFolder(s3bucket.New(app.S3(), c.DagsBucket), c.DagsPrefix)
-	secrets := app.Secrets(environ)
+	secrets, err := app.Secrets(environ)
+	if err != nil {
+		return nil, err
+	}
 	scan := dagprocessor.ScanOptions{IgnoreSyntax: dagprocessor.IgnoreSyntax(settings.Core.DagIgnoreFileSyntax)}
 	loader := dagparser.NewClient(dagparser.ClientConfig{
 		Invoker: lambdainvoke.New(awslambda.NewFromConfig(app.AWS()), c.ParserFunction), Folder: folder, Bucket: c.DagsBucket, Version: version.String(),
