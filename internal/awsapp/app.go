@@ -88,7 +88,14 @@ func Open(ctx context.Context, c Config, o Options) (*App, error) {
 		if err != nil {
 			return nil, err
 		}
-		return store.New(d, a.keys), nil
+		if c.DataBucket == "" {
+			return store.New(d, a.keys), nil // reads no XCom above 64 KB
+		}
+		large, err := a.Objects(awsenv.XComPrefix)
+		if err != nil {
+			return nil, err
+		}
+		return store.New(d, a.keys, store.WithLargeValues(large)), nil
 	})
 	a.queues = sync.OnceValue(func() queue.Queues { return sqsqueue.New(sqs.NewFromConfig(a.aws), sqsqueue.Options{}) })
 	a.s3 = sync.OnceValue(func() *s3.Client {

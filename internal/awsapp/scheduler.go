@@ -24,7 +24,7 @@ func EngineConfig(c *config.Config) engine.Config {
 	e := engine.Config{
 		Parallelism: c.Core.Parallelism, MaxMapLength: c.Core.MaxMapLength, QueuedTimeout: c.Scheduler.TaskQueuedTimeout,
 		HeartbeatTimeout: c.Scheduler.TaskInstanceHeartbeatTimeout, IgnoreFirstDependsOnPast: &first,
-		DefaultPoolSlots: c.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &schedule, MaxRequeues: c.Scheduler.NumStuckInQueuedRetries,
+		DefaultPoolSlots: c.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &schedule, MaxRequeues: c.Scheduler.NumStuckInQueuedRetries, MaxRetryDelay: c.Core.MaxTaskRetryDelay,
 	}
 	for _, o := range c.Options() {
 		if o.Source != "default" {

@@ -54,11 +54,16 @@ func bare(d worker.Dispatch) worker.Dispatch {
 	return d
 }
 
+// open begins a dispatch; nil if it is under way here already. Its claim would
+// succeed, because the claim of a process may be repeated by that process.
 func (b *backend) open(d worker.Dispatch, limit Limit, g *generation) *session {
 	s := &session{d: d, limit: limit, gen: g}
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sessions[bare(d)] != nil {
+		return nil
+	}
 	b.sessions[bare(d)] = s
-	b.mu.Unlock()
 	return s
 }
 

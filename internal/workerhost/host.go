@@ -243,6 +243,9 @@ func (h *Host) Run(ctx context.Context, d worker.Dispatch, limit Limit) (err err
 		defer func() { h.cleanUp(g, before) }()
 	}
 	s := h.backend.open(d, limit, g)
+	if s == nil {
+		return &worker.SupersededError{Cause: "it is running in this process already: the message came twice"}
+	}
 	defer h.backend.close(s)
 	if !limit.Deadline.IsZero() {
 		var cancel context.CancelFunc

@@ -45,6 +45,8 @@ type Options struct {
 	Scratch   *sandbox.Scratch
 	Sandboxed bool
 	CacheDir  string
+	// Installation marks child processes. Default: one for this process.
+	Installation string
 	// Logs receives the tagged lines of tasks. Default os.Stdout.
 	Logs io.Writer
 	// OpenLog replaces Logs for dispatches.
@@ -74,6 +76,9 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	if o.TaskEnviron == nil {
 		o.TaskEnviron = sandbox.Environ(o.Environ)
 	}
+	if o.Installation == "" {
+		o.Installation = "gust-" + strconv.Itoa(os.Getpid())
+	}
 	secrets, err := a.Secrets(o.Environ)
 	if err != nil {
 		return nil, err
@@ -91,7 +96,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	}
 	w.Host, err = workerhost.New(workerhost.Options{
 		Backend: func(p workerhost.Parts) (worker.Backend, error) {
-			w.Engine = engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Callbacks: p.Callbacks, Log: o.Log, Config: EngineConfig(o.Config)})
+			w.Engine = engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Callbacks: p.Callbacks, Log: o.Log, Config: awsapp.EngineConfig(o.Config)})
 			return engine.NewBackend(w.Engine, p.Bundles, secrets, func(k airflow.TaskInstanceKey, try int) string {
 				return worker.LogURL(o.Config.API.BaseURL, k, try)
 			}), nil
@@ -105,23 +110,13 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 			}
 			return tagged(k, max(1, tc.TryNumber)), nil
 		},
-		Config: o.Config, Identity: o.Identity, Installation: "gust-" + strconv.Itoa(os.Getpid()), Python: o.Python, Environ: o.TaskEnviron,
+		Config: o.Config, Identity: o.Identity, Installation: o.Installation, Python: o.Python, Environ: o.TaskEnviron,
 		Scratch: o.Scratch, Sandboxed: o.Sandboxed, CacheDir: o.CacheDir, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return w, nil
-}
-
-// EngineConfig are the settings that the engine of a worker or tool reads.
-func EngineConfig(c *config.Config) engine.Config {
-	first, schedule := c.Scheduler.IgnoreFirstDependsOnPastByDefault, c.Scheduler.UseJobSchedule
-	return engine.Config{
-		Parallelism: c.Core.Parallelism, MaxMapLength: c.Core.MaxMapLength, QueuedTimeout: c.Scheduler.TaskQueuedTimeout, MaxRetryDelay: c.Core.MaxTaskRetryDelay,
-		HeartbeatTimeout: c.Scheduler.TaskInstanceHeartbeatTimeout, IgnoreFirstDependsOnPast: &first,
-		DefaultPoolSlots: c.Core.DefaultPoolTaskSlotCount, UseJobSchedule: &schedule,
-	}
 }
 
 // Outcome is what becomes of a message.
@@ -171,14 +166,23 @@ func (w *Worker) Message(ctx context.Context, body string, limit workerhost.Limi
 	return Delete
 }
 
-// LambdaIdentity is that of this process in a Lambda function. Its PID is a number
-// of its own for each start: a sandbox may run another process with the same PID
-// and log stream after a crash, which must not pass for this one.
+// LambdaIdentity is that of this process in a Lambda function.
 func LambdaIdentity(getenv func(string) string) worker.Identity {
-	id := taskrunner.Self()
 	group, stream := getenv("AWS_LAMBDA_LOG_GROUP_NAME"), getenv("AWS_LAMBDA_LOG_STREAM_NAME")
-	if group != "" && stream != "" {
-		id.Hostname = taglog.Host(taglog.KindLambda, group, stream)
+	if group == "" || stream == "" {
+		return identity("")
+	}
+	return identity(taglog.Host(taglog.KindLambda, group, stream))
+}
+
+// identity is that of this process on a host; "" is this machine's name. Its PID
+// is a number of its own for each start: a sandbox or container may run another
+// process with the same name and process id after a crash, which must not pass
+// for this one, because the claim of a process may be repeated by it.
+func identity(hostname string) worker.Identity {
+	id := taskrunner.Self()
+	if hostname != "" {
+		id.Hostname = hostname
 	}
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {

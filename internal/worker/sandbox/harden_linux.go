@@ -8,16 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Harden makes this process unreadable for its children (no ptrace, no
-// /proc/<pid>/environ, mem, maps or fd), forbids them to gain rights by setuid
-// programs, and has processes that leave their group become this one's children,
-// so that EndAll finds them. Call it before the first child is started. Root
-// and holders of CAP_SYS_PTRACE are not kept out.
-func Harden() error {
-	var errs []error
+// Protect makes this process unreadable for its children: no ptrace, no
+// /proc/<pid>/environ, mem, maps or fd. Root and holders of CAP_SYS_PTRACE are
+// not kept out.
+func Protect() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		errs = append(errs, fmt.Errorf("PR_SET_DUMPABLE: %w", err))
+		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
 	}
+	return nil
+}
+
+// Harden is Protect for a sandbox that runs one dispatch at a time: in addition
+// children cannot gain rights by setuid programs, and processes that leave their
+// group become this one's children, so that EndAll finds (and collects) them.
+// Call it before the first child is started.
+func Harden() error {
+	errs := []error{Protect()}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		errs = append(errs, fmt.Errorf("PR_SET_CHILD_SUBREAPER: %w", err))
 	}

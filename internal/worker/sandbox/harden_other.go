@@ -4,6 +4,9 @@ package sandbox
 
 import "time"
 
+// Protect does nothing: only Linux has what it needs.
+func Protect() error { return nil }
+
 // Harden does nothing: only Linux has what it needs.
 func Harden() error { return nil }
 
