@@ -10,6 +10,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/gustflow/gust/internal/awsapp/awsworker"
 	"github.com/gustflow/gust/internal/cli"
 	"github.com/gustflow/gust/internal/dagbucket/s3bucket"
 	"github.com/gustflow/gust/internal/dagsync"
@@ -30,5 +31,8 @@ func withAWS(env *cli.Env) {
 			return nil, errors.New("AWS configuration: no region: set AWS_REGION, or region in the profile that is used")
 		}
 		return s3bucket.New(s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil }), name), nil
+	}
+	env.RunWorker = func(ctx context.Context, o cli.WorkerOptions) error {
+		return awsworker.RunMachine(ctx, awsworker.MachineOptions(o))
 	}
 }

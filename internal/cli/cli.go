@@ -55,6 +55,8 @@ type Env struct {
 	// SecretsBackend opens a [secrets] backend by its class path and arguments; nil
 	// in a program that has none.
 	SecretsBackend func(class, kwargs string) (secretsbackend.Secrets, error)
+	// RunWorker serves queues of a deployment on AWS; nil in a program without AWS.
+	RunWorker func(ctx context.Context, o WorkerOptions) error
 	// Bucket opens a bucket for dags sync; nil in a program without AWS.
 	Bucket func(ctx context.Context, name string) (dagsync.Target, error)
 }

@@ -22,7 +22,7 @@ import (
 
 func (c *command) serverCommands() []*cobra.Command {
 	return []*cobra.Command{c.standalone(), c.scheduler(), c.dagProcessor(), c.apiServer(),
-		c.companion("worker", "Airflow's Celery worker: on one machine the scheduler runs the tasks itself", "tasks run in the process of `gust standalone` or `gust scheduler` (LocalExecutor): "),
+		c.worker(),
 		c.companion("triggerer", "Airflow's triggerer: here the scheduler keeps what is deferred", "deferred tasks wait in the store and are woken by `gust standalone` or `gust scheduler`: "),
 		c.versionCommand(), c.info()}
 }
@@ -217,6 +217,9 @@ func (c *command) companion(name, short, why string) *cobra.Command {
 		},
 	}
 	for _, flag := range []struct{ name, short string }{{"queues", "q"}, {"concurrency", "c"}, {"celery-hostname", "H"}, {"capacity", ""}, {"autoscale", "a"}} {
+		if name == "worker" && (flag.name == "queues" || flag.name == "concurrency") {
+			continue // it has these
+		}
 		cmd.Flags().StringP(flag.name, flag.short, "", "")
 		_ = cmd.Flags().MarkHidden(flag.name) // accepted for Airflow's sake
 	}
