@@ -96,6 +96,10 @@ deploy: lambdas cdkapp ## Deploy to the AWS account of the environment
 destroy: lambdas cdkapp ## Remove a deployment; prod keeps its data
 	$(CDKRUN) destroy --all
 
+.PHONY: lint-infra
+lint-infra: ## cfn-lint over the templates of every stage (installs it in a venv)
+	infra/lint.sh
+
 .PHONY: test-infra
 test-infra: ## Test the CDK app: templates, rights, settings
 	cd infra && $(GO) vet ./... && $(GO) test ./...

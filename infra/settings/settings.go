@@ -81,6 +81,9 @@ type Config struct {
 	// CustomerKey encrypts table, buckets, secret and logs with a KMS key of this
 	// deployment instead of keys that AWS owns ($1 a month).
 	CustomerKey bool `json:"customer_key"`
+	// KeyRotation makes AWS rotate it every year; each of the first two rotations
+	// adds $1 a month for good.
+	KeyRotation bool `json:"key_rotation"`
 
 	// AlarmEmail receives alarms; "" = alarms change colour and tell nobody.
 	AlarmEmail string `json:"alarm_email"`
@@ -95,6 +98,9 @@ type Config struct {
 	// Bursts lets the scheduler invoke workers asynchronously, past their queue: an
 	// SQS mapping starts with five invocations at once and adds five a second.
 	Bursts bool `json:"bursts"`
+	// Airflow are settings by their environment variables, AIRFLOW__SECTION__KEY, for
+	// every function.
+	Airflow map[string]string `json:"airflow,omitempty"`
 	// DagEnv are the environment variables that DAG files may use.
 	DagEnv map[string]string `json:"dag_env,omitempty"`
 
@@ -123,6 +129,10 @@ type Queue struct {
 	PolicyARNs []string `json:"policy_arns,omitempty"`
 	// SecretsPrefix replaces Secrets.Prefix for this queue.
 	SecretsPrefix string `json:"secrets_prefix,omitempty"`
+	// Trusted lets tasks start and clear DAG runs (TriggerDagRunOperator) and set
+	// variables themselves. IAM cannot tell a run's description from its state, so
+	// the code of such a task could also forge the state of any run.
+	Trusted bool `json:"trusted,omitempty"`
 	// NoMetastoreSecrets denies the queue the variables and connections in the
 	// table and the key that opens them.
 	NoMetastoreSecrets bool `json:"no_metastore_secrets,omitempty"`

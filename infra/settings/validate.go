@@ -18,6 +18,7 @@ var (
 	emailRE   = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
 	roleRE    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+$`)
 	policyRE  = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+$`)
+	airflowRE = regexp.MustCompile(`^(AIRFLOW|GUST)__[A-Z0-9_]+__[A-Z0-9_]+$`)
 	prefixRE  = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 )
 
@@ -81,6 +82,14 @@ func (c Config) Validate() error {
 		if f.ReservedConcurrency < 0 {
 			bad(field+".reserved_concurrency", "%d must not be negative", f.ReservedConcurrency)
 		}
+	}
+	for _, name := range sortedKeys(c.Airflow) {
+		if !airflowRE.MatchString(name) {
+			bad("airflow", "%q must be a setting such as AIRFLOW__CORE__PARALLELISM", name)
+		}
+	}
+	if c.KeyRotation && !c.CustomerKey {
+		bad("key_rotation", "there is no key to rotate: set customer_key")
 	}
 	c.validateQueues(bad, oneOf)
 	if s := c.Secrets; s != nil {

@@ -47,24 +47,21 @@ func (c control) alarms() []alarm {
 		{id: "event-age", text: "Scheduler events wait longer than five minutes.",
 			namespace: "AWS/SQS", metric: "ApproximateAgeOfOldestMessage", statistic: "Maximum", dimensions: map[string]string{"QueueName": c.eventsQueue()},
 			threshold: 300, seconds: 60, points: 5, of: 5},
-		{id: "dead-events", text: "A scheduler event was given up.",
-			namespace: "AWS/SQS", metric: "ApproximateNumberOfMessagesVisible", statistic: "Maximum", dimensions: map[string]string{"QueueName": deadLetters(c.eventsQueue())},
+		{id: "dead-letters", text: "A message was given up after many attempts; taskevents has failed its dispatch or sent it again.",
+			namespace: "AWS/SQS", metric: "NumberOfMessagesReceived", statistic: "Sum", dimensions: map[string]string{"QueueName": c.deadQueue()},
 			threshold: 1, seconds: 300, points: 1, of: 1},
+		{id: "dead-letters-waiting", text: "Messages that were given up wait for a quarter of an hour: taskevents does not take them.",
+			namespace: "AWS/SQS", metric: "ApproximateNumberOfMessagesVisible", statistic: "Maximum", dimensions: map[string]string{"QueueName": c.deadQueue()},
+			threshold: 1, seconds: 300, points: 3, of: 3},
 		{id: "scheduler-throttles", anchor: "throttles", text: "Invocations of the scheduler are throttled.",
 			namespace: "AWS/Lambda", metric: "Throttles", statistic: "Sum", dimensions: map[string]string{"FunctionName": scheduler},
 			threshold: 1, seconds: 60, points: 5, of: 5},
 	}
-	for _, q := range c.cfg.Queues {
-		as = append(as, alarm{id: "dead-tasks-" + q.Name, anchor: "dead-tasks",
-			text:      "Dispatches of queue " + q.Name + " were given up and nobody has dealt with them for a quarter of an hour.",
-			namespace: "AWS/SQS", metric: "ApproximateNumberOfMessagesVisible", statistic: "Maximum",
-			dimensions: map[string]string{"QueueName": deadLetters(c.cfg.TaskQueueName(q.Name))}, threshold: 1, seconds: 300, points: 3, of: 3})
-		if c.onLambda(q) {
-			as = append(as, alarm{id: "worker-failures-" + q.Name, anchor: "worker-failures",
-				text:      "Workers of queue " + q.Name + " crash, run out of memory or time (a task that merely fails is no error here).",
-				namespace: "AWS/Lambda", metric: "Errors", statistic: "Sum", dimensions: map[string]string{"FunctionName": c.cfg.WorkerName(q.Name)},
-				threshold: 1, seconds: 300, points: 2, of: 3})
-		}
+	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
+		as = append(as, alarm{id: "worker-failures-" + q.Name, anchor: "worker-failures",
+			text:      "Workers of queue " + q.Name + " crash, run out of memory or time (a task that merely fails is no error here).",
+			namespace: "AWS/Lambda", metric: "Errors", statistic: "Sum", dimensions: map[string]string{"FunctionName": c.cfg.WorkerName(q.Name)},
+			threshold: 1, seconds: 300, points: 2, of: 3})
 	}
 	if c.cfg.Alarms != "all" {
 		return as
@@ -74,9 +71,6 @@ func (c control) alarms() []alarm {
 			namespace: "AWS/Lambda", metric: "Errors", statistic: "Sum", dimensions: map[string]string{"FunctionName": c.cfg.FunctionName(name)},
 			threshold: 1, seconds: 300, points: 3, of: 3})
 	}
-	as = append(as, alarm{id: "dead-dagfiles", text: "A change of a DAG file could not be processed.",
-		namespace: "AWS/SQS", metric: "ApproximateNumberOfMessagesVisible", statistic: "Maximum", dimensions: map[string]string{"QueueName": deadLetters(c.dagFilesQueue())},
-		threshold: 1, seconds: 300, points: 1, of: 1})
 	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
 		as = append(as, alarm{id: "worker-throttles-" + q.Name, anchor: "throttles",
 			text:      "Workers of queue " + q.Name + " wait for Lambda concurrency.",

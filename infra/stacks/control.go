@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -43,20 +44,20 @@ func NewControl(scope constructs.Construct, cfg settings.Config, data Data, dist
 	s.AddDependency(data.Stack, str("finds table, buckets and the queue of DAG files by name"))
 	c := control{namer: namer{cfg, s}, data: data, dist: dist}
 
-	events := newQueue(s, queueSpec{id: "events", name: c.eventsQueue(), timeout: schedulerTimeout, receives: eventReceives})
-	timers := newQueue(s, queueSpec{id: "timers", name: c.timersQueue(), timeout: schedulerTimeout, receives: eventReceives, deadLetters: events.dead})
-	tasks, taskURLs, workers := map[string]queuePair{}, map[string]string{}, map[string]string{}
+	events := newQueue(s, queueSpec{id: "events", name: c.eventsQueue(), timeout: schedulerTimeout, receives: eventReceives, dead: data.Dead})
+	timers := newQueue(s, queueSpec{id: "timers", name: c.timersQueue(), timeout: schedulerTimeout, receives: eventReceives, dead: data.Dead})
+	tasks, taskURLs, workers := map[string]awssqs.Queue{}, map[string]string{}, map[string]string{}
 	for _, q := range cfg.Queues {
-		tasks[q.Name] = newQueue(s, queueSpec{id: "tasks-" + q.Name, name: cfg.TaskQueueName(q.Name), timeout: workerTimeout, receives: taskReceives})
-		taskURLs[q.Name] = *tasks[q.Name].queue.QueueUrl()
+		tasks[q.Name] = newQueue(s, queueSpec{id: "tasks-" + q.Name, name: cfg.TaskQueueName(q.Name), timeout: workerTimeout, receives: taskReceives, dead: data.Dead})
+		taskURLs[q.Name] = *tasks[q.Name].QueueUrl()
 		if cfg.Bursts && c.onLambda(q) {
 			workers[q.Name] = cfg.WorkerName(q.Name)
 		}
 	}
 	common := map[string]string{
 		awsenv.Table:          c.table(),
-		awsenv.EventsQueueURL: *events.queue.QueueUrl(),
-		awsenv.TimersQueueURL: *timers.queue.QueueUrl(),
+		awsenv.EventsQueueURL: *events.QueueUrl(),
+		awsenv.TimersQueueURL: *timers.QueueUrl(),
 		awsenv.DefaultQueue:   cfg.DefaultQueue,
 	}
 	if cfg.ECS != nil {
@@ -71,13 +72,16 @@ func NewControl(scope constructs.Construct, cfg settings.Config, data Data, dist
 	if cfg.Dashboard {
 		c.newDashboard()
 	}
-	c.newOutputs(events, timers, s.ToJsonString(taskURLs, nil), tasks, functions)
+	c.newOutputs(events, timers, s.ToJsonString(taskURLs, nil), functions)
 	return Control{s}
 }
 
+// wrappers are the functions, beside workers, that need Python's interpreter.
+var wrappers = map[string]string{awsenv.DagParser: awsenv.ParserWrapper}
+
 // newFunctions makes every function with its triggers. The result is keyed by the
 // names of awsenv, workers by "worker/<queue>".
-func (c control) newFunctions(common map[string]string, taskURLs *string, workers string, events, timers queuePair, tasks map[string]queuePair) map[string]awslambda.Function {
+func (c control) newFunctions(common map[string]string, taskURLs *string, workers string, events, timers awssqs.Queue, tasks map[string]awssqs.Queue) map[string]awslambda.Function {
 	out := map[string]awslambda.Function{}
 	with := func(more ...map[string]string) map[string]string {
 		env := maps.Clone(common)
@@ -90,15 +94,10 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 		memory, reserved := c.setting(name, memory)
 		out[name] = c.goFunction(fn{
 			name: c.cfg.FunctionName(name), folder: name, purpose: purpose, timeout: timeout, memory: memory, reserved: reserved, env: env, rights: rights,
-			once: name == awsenv.Scheduler || name == awsenv.DagProcessor,
+			once: name == awsenv.Scheduler || name == awsenv.DagProcessor, wrapper: wrappers[name],
 		})
 		return out[name]
 	}
-	dags := map[string]string{awsenv.DagsBucket: c.dagsBucket(), awsenv.DagsPrefix: c.cfg.DagsPrefix}
-	if len(c.cfg.DagEnv) > 0 {
-		dags[awsenv.DagEnv] = jsonText(c.cfg.DagEnv)
-	}
-
 	env := with(map[string]string{awsenv.TaskQueues: *taskURLs, awsenv.DataBucket: c.dataBucket()})
 	if c.cfg.Bursts {
 		env[awsenv.WorkerFunctions] = workers
@@ -107,20 +106,25 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 		env[awsenv.ECSExecutor] = *c.ecs.config(c)
 	}
 	scheduler := build(awsenv.Scheduler, "Creates due runs and takes their next steps", schedulerTimeout, 1024, env, c.schedulerRights())
-	c.maps("events", scheduler, events.queue, 10, 0)
-	c.maps("timers", scheduler, timers.queue, 10, 0)
+	c.maps("events", scheduler, events, 10, 0)
+	c.maps("timers", scheduler, timers, 10, 0)
 
-	build(awsenv.DagParser, "Reads DAG files, with no right to anything else", dagParserTimeout, 512, dags, c.parserRights())
-	processor := build(awsenv.DagProcessor, "Validates, versions and stores DAGs", dagProcessorTimeout, 512, with(dags, map[string]string{
-		awsenv.DataBucket:     c.dataBucket(),
+	build(awsenv.DagParser, "Reads DAG files, with no right to anything else", dagParserTimeout, 512, nil, c.parserRights())
+	env = with(map[string]string{
+		awsenv.DagsBucket: c.dagsBucket(), awsenv.DagsPrefix: c.cfg.DagsPrefix, awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
 		awsenv.ParserFunction: c.cfg.FunctionName(awsenv.DagParser), awsenv.DagEventsQueueURL: *c.data.Changes.QueueUrl(),
-	}), c.processorRights())
+	})
+	if len(c.cfg.DagEnv) > 0 {
+		env[awsenv.DagEnv] = jsonText(c.cfg.DagEnv)
+	}
+	if s := c.cfg.Secrets; s != nil {
+		env[awsenv.SecretsBackend], env[awsenv.SecretsPrefix] = s.Backend, s.Prefix
+	}
+	processor := build(awsenv.DagProcessor, "Validates, versions and stores DAGs", dagProcessorTimeout, 512, env, c.processorRights())
 	c.maps("dagfiles", processor, c.data.Changes, 10, 2)
 
 	taskEvents := build(awsenv.TaskEvents, "Turns lost and dead dispatches into failures or retries", taskEventsTimeout, 256, with(), c.taskEventsRights())
-	for _, q := range c.cfg.Queues {
-		c.maps("dead-"+q.Name, taskEvents, tasks[q.Name].dead, 10, 0)
-	}
+	c.maps("dead", taskEvents, c.data.Dead, 10, 0)
 
 	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, 512, with(map[string]string{
 		awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
@@ -130,18 +134,18 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
 		env := with(c.workerEnv(q))
 		worker := c.goFunction(fn{
-			name: c.cfg.WorkerName(q.Name), folder: awsenv.Worker, python: true, purpose: "Runs tasks of queue " + q.Name,
+			name: c.cfg.WorkerName(q.Name), folder: awsenv.Worker, wrapper: awsenv.WorkerWrapper, purpose: "Runs tasks of queue " + q.Name,
 			timeout: workerTimeout, memory: q.Memory(), reserved: q.ReservedConcurrency, env: env, rights: c.workerRights(q), policies: q.PolicyARNs,
 		})
 		out[awsenv.Worker+"/"+q.Name] = worker
-		c.maps("tasks-"+q.Name, worker, tasks[q.Name].queue, 1, q.MaxConcurrency)
+		c.maps("tasks-"+q.Name, worker, tasks[q.Name], 1, q.MaxConcurrency)
 		if c.cfg.Bursts {
 			// Not tried again: whether a dispatch may start again is the scheduler's to
 			// decide, and it is told at once through the dead letters.
 			awslambda.NewCfnEventInvokeConfig(c.stack, str("Async-"+q.Name), &awslambda.CfnEventInvokeConfigProps{
 				FunctionName: worker.FunctionName(), Qualifier: str("$LATEST"), MaximumRetryAttempts: jsii.Number(0), MaximumEventAgeInSeconds: jsii.Number(3600),
 				DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
-					OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: tasks[q.Name].dead.QueueArn()},
+					OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: c.data.Dead.QueueArn()},
 				},
 			})
 		}
@@ -182,8 +186,8 @@ func (c control) newSchedules(functions map[string]awslambda.Function) {
 	rule("reconcile", "Lists the dags bucket for changes whose event was lost", c.cfg.ReconcileMinutes, functions[awsenv.DagProcessor], awsenv.ReconcileInput)
 }
 
-func (c control) newOutputs(events, timers queuePair, taskURLs *string, tasks map[string]queuePair, functions map[string]awslambda.Function) {
-	names, dead := map[string]string{}, map[string]string{"events": *events.dead.QueueUrl()}
+func (c control) newOutputs(events, timers awssqs.Queue, taskURLs *string, functions map[string]awslambda.Function) {
+	names := map[string]string{}
 	for name := range functions {
 		names[name] = c.cfg.FunctionName(name)
 	}
@@ -191,22 +195,19 @@ func (c control) newOutputs(events, timers queuePair, taskURLs *string, tasks ma
 		if c.onLambda(q) {
 			names[awsenv.Worker+"/"+q.Name] = c.cfg.WorkerName(q.Name)
 		}
-		dead["tasks/"+q.Name] = *tasks[q.Name].dead.QueueUrl()
 	}
 	url := c.stack.Node().FindChild(str("Fn-" + awsenv.APIServer)).Node().FindChild(str("FunctionUrl")).(awslambda.FunctionUrl)
 	out := map[string]*string{
-		awsenv.OutTable:             str(c.table()),
-		awsenv.OutEventsQueueURL:    events.queue.QueueUrl(),
-		awsenv.OutTimersQueueURL:    timers.queue.QueueUrl(),
-		awsenv.OutTaskQueues:        taskURLs,
-		awsenv.OutDagsBucket:        str(c.dagsBucket()),
-		awsenv.OutDagsURL:           str("s3://" + c.dagsBucket() + "/" + c.cfg.DagsPrefix),
-		awsenv.OutDataBucket:        str(c.dataBucket()),
-		awsenv.OutDagEventsQueueURL: c.data.Changes.QueueUrl(),
-		awsenv.OutKeysSecret:        str(c.data.KeysSecretARN),
-		awsenv.OutFunctions:         str(jsonText(names)),
-		awsenv.OutDeadLetters:       c.stack.ToJsonString(dead, nil),
-		awsenv.OutAPIURL:            url.Url(),
+		awsenv.OutTable:          str(c.table()),
+		awsenv.OutEventsQueueURL: events.QueueUrl(),
+		awsenv.OutTimersQueueURL: timers.QueueUrl(),
+		awsenv.OutTaskQueues:     taskURLs,
+		awsenv.OutDagsBucket:     str(c.dagsBucket()),
+		awsenv.OutDagsURL:        str("s3://" + c.dagsBucket() + "/" + c.cfg.DagsPrefix),
+		awsenv.OutDataBucket:     str(c.dataBucket()),
+		awsenv.OutKeysSecret:     str(keysSecretName(c.cfg)),
+		awsenv.OutFunctions:      str(jsonText(names)),
+		awsenv.OutAPIURL:         url.Url(),
 	}
 	for _, k := range sortedKeys(out) {
 		awscdk.NewCfnOutput(c.stack, str(k), &awscdk.CfnOutputProps{Value: out[k]})

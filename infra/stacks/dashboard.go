@@ -73,7 +73,7 @@ func (c control) newDashboard() {
 	for _, f := range []string{awsenv.DagProcessor, awsenv.DagParser, awsenv.TaskEvents, awsenv.APIServer} {
 		lambdas = append(lambdas, c.cfg.FunctionName(f))
 	}
-	queues := []string{c.eventsQueue(), c.timersQueue(), c.dagFilesQueue()}
+	queues := []string{c.eventsQueue(), c.timersQueue(), c.dagFilesQueue(), c.deadQueue()}
 	for _, q := range c.cfg.Queues {
 		queues = append(queues, c.cfg.TaskQueueName(q.Name))
 	}

@@ -23,6 +23,8 @@ type Data struct {
 	KeysSecretARN string
 	// Changes is the queue that the dags bucket notifies.
 	Changes awssqs.IQueue
+	// Dead holds the messages that nobody could handle.
+	Dead awssqs.IQueue
 	// Key is the customer's KMS key, nil without one.
 	Key awskms.IKey
 }
@@ -37,7 +39,7 @@ func NewData(scope constructs.Construct, cfg settings.Config) Data {
 	}
 	newTable(n, d.Key)
 	secret := awssecretsmanager.NewSecret(s, str("Keys"), &awssecretsmanager.SecretProps{
-		SecretName:    str(cfg.Prefix() + "-keys"),
+		SecretName:    str(keysSecretName(cfg)),
 		Description:   str("Gust derives from it the keys that variables and connections are sealed with. Losing it loses them."),
 		EncryptionKey: d.Key,
 		GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
@@ -46,9 +48,15 @@ func NewData(scope constructs.Construct, cfg settings.Config) Data {
 		RemovalPolicy: removal(cfg),
 	})
 	d.KeysSecretARN = *secret.SecretArn()
-	d.Changes = newBuckets(n, d.Key)
+	d.Dead = newDeadLetters(n)
+	d.Changes = newBuckets(n, d.Key, d.Dead)
+	for id, url := range map[string]*string{awsenv.OutDagEventsQueueURL: d.Changes.QueueUrl(), awsenv.OutDeadLetters: d.Dead.QueueUrl()} {
+		awscdk.NewCfnOutput(s, str(id), &awscdk.CfnOutputProps{Value: url})
+	}
 	return d
 }
+
+func keysSecretName(cfg settings.Config) string { return cfg.Prefix() + "-keys" }
 
 func newTable(n namer, key awskms.IKey) {
 	encryption := awsdynamodb.TableEncryption_DEFAULT
@@ -81,8 +89,8 @@ func newTable(n namer, key awskms.IKey) {
 
 // newBuckets makes the bucket of the user's DAG files, which tells a queue about
 // every change, and the bucket of what Gust writes.
-func newBuckets(n namer, key awskms.IKey) awssqs.IQueue {
-	queue := newQueue(n.stack, queueSpec{id: "dagfiles", name: n.dagFilesQueue(), timeout: dagProcessorTimeout, receives: 5}).queue
+func newBuckets(n namer, key awskms.IKey, dead awssqs.IQueue) awssqs.IQueue {
+	queue := newQueue(n.stack, queueSpec{id: "dagfiles", name: n.dagFilesQueue(), timeout: dagProcessorTimeout, receives: 5, dead: dead})
 	// S3 checks that it may send when the notification is set, so the policy must
 	// not wait for the bucket: it names it.
 	queue.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
@@ -140,7 +148,7 @@ func newBucket(n namer, id, name string, key awskms.IKey, rules *[]*awss3.Lifecy
 func newKey(n namer) awskms.IKey {
 	key := awskms.NewKey(n.stack, str("Key"), &awskms.KeyProps{
 		Alias: str("alias/" + n.cfg.Prefix()), Description: str("Gust " + n.cfg.Prefix() + ": table, buckets, secret, logs and alarms"),
-		EnableKeyRotation: jsii.Bool(true), RemovalPolicy: removal(n.cfg),
+		EnableKeyRotation: jsii.Bool(n.cfg.KeyRotation), RemovalPolicy: removal(n.cfg),
 	})
 	key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: str("LogGroups"), Resources: strs([]string{"*"}),

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/gustflow/gust/infra/settings"
@@ -43,7 +44,7 @@ func (c control) roleARN(name string) string {
 
 // newCluster makes cluster, network, a task definition for every queue and a
 // worker service for every queue that runs on ECS.
-func (c control) newCluster(common map[string]string, tasks map[string]queuePair) *cluster {
+func (c control) newCluster(common map[string]string, tasks map[string]awssqs.Queue) *cluster {
 	e := c.cfg.ECS
 	name := c.cfg.Prefix()
 	k := &cluster{name: name, definitions: map[string]string{}}
@@ -64,7 +65,7 @@ func (c control) newCluster(common map[string]string, tasks map[string]queuePair
 	start := c.namedRole("Role-ecs-start", c.execRoleName(), c.startRights(), nil)
 	for _, q := range c.cfg.Queues {
 		role := c.namedRole("Role-ecs-"+q.Name, c.taskRoleName(q.Name), c.workerRights(settings.Queue{
-			Name: q.Name, On: settings.OnECS, SecretsPrefix: q.SecretsPrefix, NoMetastoreSecrets: q.NoMetastoreSecrets,
+			Name: q.Name, On: settings.OnECS, Trusted: q.Trusted, SecretsPrefix: q.SecretsPrefix, NoMetastoreSecrets: q.NoMetastoreSecrets,
 		}), q.PolicyARNs)
 		env := map[string]string{awsenv.Stage: string(c.cfg.Stage), awsenv.Deployment: c.cfg.Prefix(), awsenv.Metrics: jsonText(c.cfg.Metrics)}
 		for _, m := range []map[string]string{common, c.workerEnv(q)} {
@@ -115,7 +116,7 @@ func (k *cluster) newNetwork(c control) {
 }
 
 // newService runs workers of a queue while it has work, and none while it has not.
-func (k *cluster) newService(c control, q settings.Queue, def awsecs.CfnTaskDefinition, tasks queuePair) {
+func (k *cluster) newService(c control, q settings.Queue, def awsecs.CfnTaskDefinition, tasks awssqs.Queue) {
 	public := "DISABLED"
 	if k.own {
 		public = "ENABLED"
@@ -153,7 +154,7 @@ func (k *cluster) newService(c control, q settings.Queue, def awsecs.CfnTaskDefi
 	metric := func(name string) awscloudwatch.Metric {
 		return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
 			Namespace: str("AWS/SQS"), MetricName: str(name), Statistic: str("Maximum"), Period: awscdk.Duration_Minutes(jsii.Number(1)),
-			DimensionsMap: &map[string]*string{"QueueName": tasks.queue.QueueName()},
+			DimensionsMap: &map[string]*string{"QueueName": tasks.QueueName()},
 		})
 	}
 	// Never fewer workers while anything is visible or in flight: a worker that is

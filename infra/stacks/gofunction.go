@@ -40,7 +40,9 @@ type fn struct {
 	env      map[string]string
 	rights   []right
 	policies []string // ARNs of managed policies
-	python   bool     // the worker: Python's runtime, wrapped
+	// wrapper is the executable that takes the place of Python's runtime, for
+	// functions that need its interpreter; "" = no Python.
+	wrapper string
 	// once: invoked by a rule, and the next invocation does all that this one would.
 	once bool
 }
@@ -60,8 +62,10 @@ func (c control) goFunction(f fn) awslambda.Function {
 		awsenv.Deployment: str(c.cfg.Prefix()),
 		awsenv.Metrics:    str(jsonText(c.cfg.Metrics)),
 	}
-	for k, v := range f.env {
-		env[k] = str(v)
+	for _, more := range []map[string]string{c.cfg.Airflow, f.env} {
+		for k, v := range more {
+			env[k] = str(v)
+		}
 	}
 	p := &awslambda.FunctionProps{
 		FunctionName: str(f.name), Description: str(f.purpose), Role: role, LogGroup: logs,
@@ -77,9 +81,9 @@ func (c control) goFunction(f fn) awslambda.Function {
 		// No START, END and REPORT lines: they cost more than the scheduler's own log.
 		SystemLogLevelV2: awslambda.SystemLogLevel_WARN,
 	}
-	if f.python {
-		p.Runtime, p.Handler = awslambda.Runtime_PYTHON_3_13(), str("gust.worker")
-		env["AWS_LAMBDA_EXEC_WRAPPER"] = str(awsenv.WorkerWrapper)
+	if f.wrapper != "" {
+		p.Runtime, p.Handler = awslambda.Runtime_PYTHON_3_13(), str("gust.handler")
+		env["AWS_LAMBDA_EXEC_WRAPPER"] = str(f.wrapper)
 	}
 	if c.cfg.Arch == settings.AMD64 {
 		p.Architecture = awslambda.Architecture_X86_64()

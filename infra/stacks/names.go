@@ -73,8 +73,7 @@ func (n namer) dagFilesQueue() string { return n.queue("dagfiles") }
 func (n namer) eventsQueue() string   { return n.queue("events") }
 func (n namer) timersQueue() string   { return n.queue("timers") }
 
-// deadLetters names the dead-letter queue of a queue.
-func deadLetters(queue string) string { return queue + "-dead" }
+func (n namer) deadQueue() string { return n.queue("dead") }
 
 func (n namer) functionARN(name string) string { return n.arn("lambda", "function:"+name) }
 

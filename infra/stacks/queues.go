@@ -17,33 +17,29 @@ type queueSpec struct {
 	timeout int
 	// receives before a message is dead.
 	receives int
-	// deadLetters is a dead-letter queue to share; nil = one of its own.
-	deadLetters awssqs.IQueue
+	// dead is where messages go after that.
+	dead awssqs.IQueue
 }
 
-// queuePair is a queue and where its dead letters go.
-type queuePair struct {
-	queue awssqs.Queue
-	dead  awssqs.IQueue
-}
-
-// newQueue makes a queue, and its dead-letter queue unless one is given. Messages
-// hold keys and no data; SQS encrypts them with keys of its own, which costs no
-// KMS call per message.
-func newQueue(scope constructs.Construct, q queueSpec) queuePair {
-	if q.deadLetters == nil {
-		q.deadLetters = awssqs.NewQueue(scope, str("Dead-letters-"+q.id), &awssqs.QueueProps{
-			QueueName: str(deadLetters(q.name)), Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true),
-			// A message keeps its age when it dies: the dead must be kept longer than the living.
-			RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)), RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
-			VisibilityTimeout: awscdk.Duration_Seconds(jsii.Number(6 * taskEventsTimeout)),
-		})
-	}
-	queue := awssqs.NewQueue(scope, str("Queue-"+q.id), &awssqs.QueueProps{
+// newQueue makes a queue. Messages hold keys and no data; SQS encrypts them with
+// keys of its own, which costs no KMS call per message.
+func newQueue(scope constructs.Construct, q queueSpec) awssqs.Queue {
+	return awssqs.NewQueue(scope, str("Queue-"+q.id), &awssqs.QueueProps{
 		QueueName: str(q.name), Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true),
 		VisibilityTimeout: awscdk.Duration_Seconds(jsii.Number(float64(6 * q.timeout))),
 		RetentionPeriod:   awscdk.Duration_Days(jsii.Number(4)), RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
-		DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: q.deadLetters, MaxReceiveCount: jsii.Number(float64(q.receives))},
+		DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: q.dead, MaxReceiveCount: jsii.Number(float64(q.receives))},
 	})
-	return queuePair{queue, q.deadLetters}
+}
+
+// newDeadLetters makes the one queue for the dead of all others: taskevents tells
+// them apart by their form, and every further queue would cost the empty receives
+// of one more mapping.
+func newDeadLetters(n namer) awssqs.Queue {
+	return awssqs.NewQueue(n.stack, str("DeadLetters"), &awssqs.QueueProps{
+		QueueName: str(n.deadQueue()), Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true),
+		// A message keeps its age when it dies: the dead must be kept longer than the living.
+		RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)), RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
+		VisibilityTimeout: awscdk.Duration_Seconds(jsii.Number(6 * taskEventsTimeout)),
+	})
 }

@@ -35,6 +35,8 @@ var (
 	// workerWrites are the only rows a worker changes: those of its own dispatch.
 	// IAM cannot tell dispatches apart, so conditions on dispatch_seq do.
 	workerWrites = []string{"TI"}
+	// trustedWrites are what tasks of a trusted queue change besides.
+	trustedWrites = []string{"RUN", "RUNLD", "VARIABLE"}
 	// workerReads: the run and its state, the DAG version, XComs (in TI), assets and
 	// their events, earlier runs by logical date.
 	workerReads = []string{"TI", "RUN", "RUNLD", "DAG", "DOC", "ASSET", "ASSETEVENT", "BUNDLE"}
@@ -44,12 +46,10 @@ var (
 	workerIndexReads = []string{"RUNS#*", "ALL#ASSET"}
 
 	// processorWrites: what parsing a file changes.
-	processorWrites     = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE"}
-	processorReads      = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE", "POOL"}
+	processorWrites = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE"}
+	// A DAG file may use variables while it is read.
+	processorReads      = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE", "POOL", "VARIABLE"}
 	processorIndexReads = []string{"ALL#DAG", "ALL#IMPORTERROR", "ALL#ASSET", "ALL#POOL"}
-
-	// eventsReads: whether a dispatch is still the current one.
-	eventsReads = []string{"TI", "RUN", "DAG", "DOC"}
 )
 
 // partitions turns kinds into patterns of partition keys.
@@ -217,8 +217,12 @@ func (c control) workerRights(q settings.Queue) []right {
 	if !q.NoMetastoreSecrets {
 		kinds = append(kinds, workerSecrets...)
 	}
+	writes := workerWrites
+	if q.Trusted {
+		writes = slices.Concat(workerWrites, trustedWrites)
+	}
 	rs := []right{
-		c.writes("OwnRows", workerWrites),
+		c.writes("OwnRows", writes),
 		c.reads("Read", kinds),
 		c.readsIndexes("ReadIndexes", workerIndexReads),
 		c.consumes("Dispatches", queue),
@@ -230,25 +234,26 @@ func (c control) workerRights(q settings.Queue) []right {
 	}
 	if c.cfg.Bursts && c.onLambda(q) {
 		// Lambda reports a failed asynchronous invocation in the function's own role.
-		rs = append(rs, c.sends("Failures", deadLetters(queue)))
+		rs = append(rs, c.sends("Failures", c.deadQueue()))
 	}
 	services := []string{"dynamodb", "s3"}
 	if !q.NoMetastoreSecrets {
 		rs = append(rs, right{sid: "OpenSecrets", actions: []string{"secretsmanager:GetSecretValue"}, resources: []string{c.data.KeysSecretARN}})
 		services = append(services, "secretsmanager")
 	}
-	rs = append(rs, c.backendRights(c.cfg.SecretsPrefixOf(q))...)
+	rs = append(rs, c.backendRights(c.cfg.SecretsPrefixOf(q), "variables", "connections", "config")...)
 	return append(rs, c.usesKey(c.data.Key, true, services...)...)
 }
 
-// backendRights let variables and connections be read from the secrets backend.
-func (c control) backendRights(prefix string) []right {
+// backendRights let kinds of secrets be read from the secrets backend.
+func (c control) backendRights(prefix string, kinds ...string) []right {
 	if c.cfg.Secrets == nil {
 		return nil
 	}
-	paths := []string{prefix + "/variables/*", prefix + "/connections/*", prefix + "/config/*"}
+	paths := make([]string, len(kinds))
 	r := right{sid: "SecretsBackend", actions: []string{"secretsmanager:GetSecretValue"}}
-	for i, p := range paths {
+	for i, kind := range kinds {
+		p := prefix + "/" + kind + "/*"
 		paths[i] = c.arn("secretsmanager", "secret:"+p)
 		if c.cfg.Secrets.Backend == "ssm" {
 			paths[i] = c.arn("ssm", "parameter/"+p)
@@ -275,8 +280,12 @@ func (c control) processorRights() []right {
 		c.getsObjects("Snapshots", c.dataBucket(), awsenv.BlobPrefix, awsenv.DagStatePrefix),
 		c.putsObjects("WriteSnapshots", c.dataBucket(), awsenv.BlobPrefix, awsenv.DagStatePrefix),
 		c.lists("SnapshotsExist", c.dataBucket(), awsenv.BlobPrefix, awsenv.DagStatePrefix),
+		{sid: "OpenSecrets", actions: []string{"secretsmanager:GetSecretValue"}, resources: []string{c.data.KeysSecretARN}},
 	}
-	return append(rs, c.usesKey(c.data.Key, true, "dynamodb", "s3")...)
+	if s := c.cfg.Secrets; s != nil {
+		rs = append(rs, c.backendRights(s.Prefix, "variables")...)
+	}
+	return append(rs, c.usesKey(c.data.Key, true, "dynamodb", "s3", "secretsmanager")...)
 }
 
 func (c control) getsDagFiles() right {
@@ -292,16 +301,10 @@ func (c control) parserRights() []right {
 }
 
 func (c control) taskEventsRights() []right {
-	var dead []string
-	for _, q := range c.taskQueues() {
-		dead = append(dead, deadLetters(q))
-	}
-	rs := []right{
-		c.reads("Read", eventsReads),
-		c.consumes("DeadLetters", dead...),
+	return []right{
+		c.consumes("DeadLetters", c.deadQueue()),
 		c.sends("Lost", c.eventsQueue(), c.timersQueue()),
 	}
-	return append(rs, c.usesKey(c.data.Key, false, "dynamodb")...)
 }
 
 func (c control) apiRights() []right {

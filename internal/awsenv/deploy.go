@@ -73,16 +73,20 @@ const (
 	// OutDagsURL is where `gust dags sync` puts files: s3://bucket/prefix.
 	OutDagsURL    = "DagsUrl"
 	OutDataBucket = "DataBucket"
-	// OutDagEventsQueueURL is the queue that the dags bucket notifies.
-	OutDagEventsQueueURL = "DagEventsQueueUrl"
-	OutKeysSecret        = "KeysSecret"
+	// OutKeysSecret is the name of the secret.
+	OutKeysSecret = "KeysSecret"
 	// OutFunctions is a JSON object: name as in Functions, or "worker/<queue>" ->
 	// name of the Lambda function.
 	OutFunctions = "Functions"
-	// OutDeadLetters is a JSON object: "events", "dagfiles" or "tasks/<queue>" -> URL of
-	// the dead-letter queue.
-	OutDeadLetters = "DeadLetterQueues"
-	OutAPIURL      = "ApiUrl"
+	OutAPIURL    = "ApiUrl"
+)
+
+// Outputs of the data stack.
+const (
+	// OutDagEventsQueueURL is the queue that the dags bucket notifies.
+	OutDagEventsQueueURL = "DagEventsQueueUrl"
+	// OutDeadLetters is the queue of messages that nobody could handle.
+	OutDeadLetters = "DeadLettersQueueUrl"
 )
 
 // ECS is the JSON value of ECSExecutor: where the ecs executor starts a Fargate
