@@ -334,7 +334,7 @@ func (e *Engine) CreateBackfill(ctx context.Context, q BackfillRequest) (airflow
 		b.ReprocessBehavior = airflow.ReprocessNone
 	}
 	if !q.DryRun {
-		active, err := e.store.ListActiveBackfills(ctx)
+		active, err := e.lists.ListActiveBackfills(ctx)
 		if err != nil {
 			return b, nil, err
 		}
@@ -457,7 +457,7 @@ func (e *Engine) CancelBackfill(ctx context.Context, id int64, user string) (air
 	if err != nil {
 		return b, err
 	}
-	active, err := e.store.ListActiveRuns(ctx, b.DagID)
+	active, err := e.lists.ListActiveRuns(ctx, b.DagID)
 	if err != nil {
 		return b, err
 	}

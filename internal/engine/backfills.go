@@ -12,7 +12,7 @@ import (
 // refreshBackfills reads the unfinished backfills again, and forgets those that
 // another process has ended.
 func (e *Engine) refreshBackfills(ctx context.Context) error {
-	active, err := e.store.ListActiveBackfills(ctx)
+	active, err := e.lists.ListActiveBackfills(ctx)
 	if err != nil {
 		return fmt.Errorf("unfinished backfills: %w", err)
 	}

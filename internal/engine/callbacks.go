@@ -173,7 +173,7 @@ func (e *Engine) recoverCallbacks(ctx context.Context) error {
 	if e.callbacks == nil && e.callbackQueue == nil || e.passive {
 		return nil
 	}
-	ps, err := e.store.ListPendingEffects(ctx)
+	ps, err := e.lists.ListPendingEffects(ctx)
 	if err != nil {
 		return fmt.Errorf("pending callbacks: %w", err)
 	}

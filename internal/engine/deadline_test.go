@@ -40,7 +40,7 @@ func TestLostTaskIsMailed(t *testing.T) {
 	if rec.seen["told retry=false the server that ran it was stopped or killed"] != 1 || len(rec.seen) != 1 {
 		t.Errorf("callbacks: %v", rec.seen)
 	}
-	if done, err := h.Store.DoneEffect(ctx, "d/r/told/-1/1#on_failure_callback"); err != nil || !done {
+	if done, err := h.Store.DoneEffect(ctx, store.RunKey{DagID: "d", RunID: "r"}, "d/r/told/-1/1#on_failure_callback"); err != nil || !done {
 		t.Errorf("not recorded under the worker's key: %v %v", done, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/scheduler"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/worker"
 )
 
@@ -134,6 +135,7 @@ type Options struct {
 // Engine schedules the runs of one installation.
 type Engine struct {
 	store     *store.Store
+	lists     *store.Store // leaves out and reports what cannot be read
 	submitter Submitter
 	callbacks Callbacks
 	cfg       Config
@@ -180,6 +182,7 @@ type Engine struct {
 	backfills  map[int64]airflow.Backfill // unfinished ones
 	claims     map[claimKey]*claimable    // dispatched by this process, not claimed yet
 	inFlight   map[string]bool            // callbacks being carried out
+	corrupt    map[kv.Key]bool            // items that were reported as unreadable
 	later      laterCallbacks
 	background sync.WaitGroup
 	closing    context.Context
@@ -217,6 +220,7 @@ func New(o Options) *Engine {
 		backfills:     map[int64]airflow.Backfill{},
 		claims:        map[claimKey]*claimable{},
 		inFlight:      map[string]bool{},
+		corrupt:       map[kv.Key]bool{},
 		changed:       map[airflow.DagID]bool{},
 	}
 	if e.handlers <= 0 {
@@ -231,6 +235,7 @@ func New(o Options) *Engine {
 	if e.newID == nil {
 		e.newID = randomID
 	}
+	e.lists = o.Store.Lenient(e.unreadable)
 	if e.beside == nil {
 		e.beside = func(f func()) {
 			e.background.Add(1)

@@ -221,3 +221,81 @@ func TestRunningTaskSurvivesItsStateBeingReadAgain(t *testing.T) {
 		wantStates(t, h, k, airflow.RunSuccess, nil)
 	})
 }
+
+// TestUnreadableItemsStopNothingElse: a run's header, a backfill and a pending
+// callback that cannot be read are reported once and left alone; the server
+// starts, other runs go on, and once the header is mended so does its run. A
+// store that does not answer still keeps the server from starting.
+func TestUnreadableItemsStopNothingElse(t *testing.T) {
+	h, d := hooked(t, engine.Config{}, nil)
+	ctx := t.Context()
+	register(t, h, enginetest.Chain("d", 2))
+	register(t, h, enginetest.Chain("e", 1))
+	bad, _ := trigger(t, h, "d", "bad"), trigger(t, h, "e", "other")
+	h.Clock.Advance(time.Minute)
+	good := trigger(t, h, "d", "good")
+	key := kv.Key{PK: "RUN#d#bad", SK: "INFO"}
+	it, err := d.Get(ctx, key, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(it kv.Item) {
+		t.Helper()
+		if err := d.Write(ctx, kv.Put(it, kv.Cond{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := it.Clone()
+	it.Attrs["d"] = kv.Bytes([]byte(`{"dag_id": 7`))
+	put(it)
+	for _, pk := range []string{"EFFECT", "ASSETQUEUE"} {
+		put(kv.Item{Key: kv.Key{PK: pk + "#x", SK: "META"}, Attrs: map[string]kv.Value{"f": kv.Int(1), "d": kv.Bytes([]byte("?"))},
+			Index: map[kv.IndexName]kv.Key{kv.GSI1: {PK: "ALL#" + pk, SK: "x"}}})
+	}
+	rec := &recorder{seen: map[string]int{}}
+	h.Callbacks = rec
+	h.Restart()
+	if err := h.Engine.Recover(ctx, engine.RecoverOptions{Lost: func(store.Attempt) bool { return true }}); err != nil {
+		t.Fatalf("one unreadable item keeps the server from starting: %v", err)
+	}
+	runAll(t, h, enginetest.Succeed)
+	wantStates(t, h, good, airflow.RunSuccess, nil)
+	if err := h.Engine.Discover(ctx); err != nil {
+		t.Fatal(err)
+	}
+	evs, _, err := h.Store.ListAudit(ctx, store.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]int{}
+	for _, ev := range evs {
+		if ev.Event == "unreadable_item" {
+			told[string(ev.DagID)+"/"+string(ev.RunID)]++
+		}
+	}
+	if told["d/bad"] != 1 || told["/"] != 2 {
+		t.Errorf("reported: %v, want the run once and two other items", told)
+	}
+	put(whole)
+	for _, pk := range []string{"EFFECT", "ASSETQUEUE"} {
+		if err := d.Write(ctx, kv.Delete(kv.Key{PK: pk + "#x", SK: "META"}, kv.Cond{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Engine.Discover(ctx); err != nil {
+		t.Fatal(err)
+	}
+	h.Clock.Advance(2 * time.Minute) // its dispatch went with the first server
+	if err := h.Engine.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	runAll(t, h, enginetest.Succeed)
+	wantStates(t, h, bad, airflow.RunSuccess, nil)
+
+	closed := faultkv.New(d, faultkv.Options{Read: faultkv.Odds{FailBefore: 1}})
+	h.Store = store.New(closed, nil)
+	h.Restart()
+	if err := h.Engine.Recover(ctx, engine.RecoverOptions{}); !errors.Is(err, airflow.ErrUnavailable) {
+		t.Errorf("a store that does not answer: %v", err)
+	}
+}

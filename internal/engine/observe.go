@@ -18,7 +18,7 @@ func (e *Engine) slotsNow(ctx context.Context) (*admission, error) {
 	}
 	a := newAdmission(e.cfg.Parallelism)
 	(&poolCache{store: e.store, defaultSlots: e.cfg.DefaultPoolSlots}).refresh(ctx, a, e.utcNow())
-	active, err := e.store.ListActiveRuns(ctx, "")
+	active, err := e.lists.ListActiveRuns(ctx, "")
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type RecoverOptions struct {
 // was lost: it is called once after a start, before the loop.
 func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 	ctx = kv.WithLabel(ctx, "engine.recover")
-	backfills, err := e.store.ListActiveBackfills(ctx)
+	backfills, err := e.lists.ListActiveBackfills(ctx)
 	if err != nil {
 		return fmt.Errorf("unfinished backfills: %w", err)
 	}
@@ -38,7 +38,7 @@ func (e *Engine) Recover(ctx context.Context, o RecoverOptions) error {
 	if err := e.discover(ctx, o, true); err != nil {
 		return err
 	}
-	queued, err := e.store.ListAllQueuedAssets(ctx)
+	queued, err := e.lists.ListAllQueuedAssets(ctx)
 	if err != nil {
 		return fmt.Errorf("queued assets: %w", err)
 	}
@@ -85,10 +85,30 @@ func (e *Engine) refreshPools(ctx context.Context) {
 	}
 }
 
+// unreadable reports an item that cannot be read, once: in the log and in the
+// audit log. It is left alone, for people to look at, and everything else goes on.
+func (e *Engine) unreadable(key kv.Key, err error) {
+	e.mu.Lock()
+	known := e.corrupt[key]
+	e.corrupt[key] = true
+	e.mu.Unlock()
+	if known {
+		return
+	}
+	ctx := context.WithoutCancel(e.closing)
+	e.log.ErrorContext(ctx, "an item of the store cannot be read; it is left alone, and what it is about stands still", "item", key.String(), "err", err)
+	var dag airflow.DagID
+	var run airflow.RunID
+	if k, ok := store.RunOfItem(key); ok {
+		dag, run = k.DagID, k.RunID
+	}
+	e.audit(ctx, "unreadable_item", "scheduler", dag, run, err.Error())
+}
+
 // discover reads the unfinished runs. When strict, it fails if the store does not
 // tell one of them: the slots that the run holds would be given away.
 func (e *Engine) discover(ctx context.Context, o RecoverOptions, strict bool) error {
-	active, err := e.store.ListActiveRuns(ctx, "")
+	active, err := e.lists.ListActiveRuns(ctx, "")
 	if err != nil {
 		return fmt.Errorf("unfinished runs: %w", err)
 	}

@@ -89,7 +89,7 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 	if p := e.cfg.UseJobSchedule; p != nil && !*p {
 		return res, nil
 	}
-	due, err := e.store.ListDueDags(ctx, now, e.cfg.DueBatch)
+	due, err := e.lists.ListDueDags(ctx, now, e.cfg.DueBatch)
 	if err != nil {
 		return res, err
 	}

@@ -14,11 +14,13 @@ import (
 	"github.com/gustflow/gust/internal/scheduler"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/store/kv"
+	"github.com/gustflow/gust/internal/worker"
 )
 
 // effectSnap is a callback that a step asked for.
 type effectSnap struct {
 	run       store.RunKey
+	kind      string
 	committed bool // its step was
 	calls     int
 	marked    bool // recorded as carried out
@@ -62,7 +64,7 @@ func (c callbacks) RunDagCallback(_ context.Context, dag *airflow.DAG, run airfl
 // RunTaskCallback implements engine.Callbacks.
 func (c callbacks) RunTaskCallback(_ context.Context, dag *airflow.DAG, run airflow.DagRun, ti airflow.TaskInstance, retry bool, cause, id string) error {
 	t := dag.Task(ti.TaskID)
-	if t != nil && (retry && !t.HasOnRetryCallback || !retry && !t.HasOnFailureCallback) {
+	if t != nil && !t.Notifies(retry) {
 		c.p.w.fail("callback %s of a task that has none", id)
 	}
 	if cause == "" {
@@ -134,7 +136,7 @@ func (c *checker) effect(op kv.Op) {
 		e.at, e.dropped = c.w.now, false
 		return
 	}
-	c.effects[name] = &effectSnap{run: p.Run, at: c.w.now}
+	c.effects[name] = &effectSnap{run: p.Run, kind: p.Kind, at: c.w.now}
 }
 
 // effectDone sees the record that a callback was carried out.
@@ -159,13 +161,13 @@ func (c *checker) committedEffects(k store.RunKey) {
 }
 
 // asked fails unless the step that is being committed asks for a callback.
-func (c *checker) asked(k store.RunKey, what, part string) {
+func (c *checker) asked(k store.RunKey, kind, part string) {
 	for id, e := range c.effects {
-		if e.run == k && e.at.Equal(c.w.now) && strings.HasPrefix(id, what+"#") && strings.Contains(id, part) {
+		if e.run == k && e.at.Equal(c.w.now) && e.kind == kind && strings.Contains(id, part) {
 			return
 		}
 	}
-	c.w.fail("a step of %s lost a callback: %s of %s", k, what, part)
+	c.w.fail("a step of %s lost a callback: %s of %s", k, kind, part)
 }
 
 // expectEffects checks that a commit records the callbacks that follow from what it
@@ -176,7 +178,7 @@ func (c *checker) expectEffects(old, now *runSnap) {
 		switch h.Reason {
 		case scheduler.CodeSuccess, scheduler.CodeTaskFailure, scheduler.CodeDeadlocked, scheduler.CodeTimedOut:
 			if h.State == airflow.RunSuccess && dag.HasOnSuccessCallback || h.State == airflow.RunFailed && dag.HasOnFailureCallback {
-				c.asked(now.key, "dag", string(h.Reason))
+				c.asked(now.key, "dag_callback", string(h.Reason))
 			}
 		}
 	}
@@ -208,9 +210,9 @@ func (c *checker) expectLost(rec engine.Record, graph *scheduler.Graph) {
 				continue
 			}
 			retry := tr.To == airflow.TIUpForRetry
-			if retry && t.HasOnRetryCallback || tr.To == airflow.TIFailed && t.HasOnFailureCallback {
+			if (retry || tr.To == airflow.TIFailed) && t.Notifies(retry) {
 				key := airflow.TaskInstanceKey{DagID: rec.Run.DagID, RunID: rec.Run.RunID, TaskID: tr.TaskID, MapIndex: tr.MapIndex}
-				c.asked(rec.Run, "task", fmt.Sprintf("%s#%d", key, tr.DispatchSeq))
+				c.asked(rec.Run, "task_callback", worker.Dispatch{Key: key, DispatchSeq: tr.DispatchSeq}.String())
 			}
 			break // what follows in the same step is about other dispatches
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/store/kv"
 )
 
 // Keys are built and read here only. A key is a list of segments joined by '#';
@@ -89,6 +90,16 @@ func dagPK(id airflow.DagID) string { return joinKey(kindDAG, string(id)) }
 func versionSK(n int) string { return joinKey(skVersion, fmt.Sprintf("%010d", n)) }
 
 func runPK(k RunKey) string { return joinKey(kindRun, string(k.DagID), string(k.RunID)) }
+
+// RunOfItem returns the run that an item belongs to; ok is false for items of no run.
+func RunOfItem(key kv.Key) (k RunKey, ok bool) {
+	p := splitKey(key.PK)
+	switch {
+	case len(p) == 3 && p[0] == kindRun, len(p) == 5 && p[0] == kindTI:
+		return RunKey{DagID: airflow.DagID(p[1]), RunID: airflow.RunID(p[2])}, true
+	}
+	return RunKey{}, false
+}
 
 func chunkSK(n int) string { return joinKey(skChunk, fmt.Sprintf("%06d", n)) }
 

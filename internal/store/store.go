@@ -44,6 +44,8 @@ type Store struct {
 	kv     kv.Driver
 	sealer Sealer
 	large  LargeValues
+	// unreadable is told of items that a list leaves out; nil: the list fails.
+	unreadable func(kv.Key, error)
 }
 
 // New returns a store over d. The sealer encrypts variables and connections;
@@ -54,6 +56,16 @@ func New(d kv.Driver, sealer Sealer, options ...Option) *Store {
 		o(s)
 	}
 	return s
+}
+
+// Lenient returns the same store with lists that leave corrupt items out and
+// tell the function of each (any number of times, from any goroutine): one item
+// that cannot be read must not stop what concerns all others. What the store
+// cannot tell at present, and items of a newer program, still fail a list.
+func (s *Store) Lenient(unreadable func(kv.Key, error)) *Store {
+	out := *s
+	out.unreadable = unreadable
+	return &out
 }
 
 // Driver returns the driver, for tools that inspect or meter it.
@@ -178,6 +190,10 @@ func listIndex[T any](ctx context.Context, s *Store, index kv.IndexName, pk stri
 				continue
 			}
 			v, err := read(it)
+			if errors.Is(err, kv.ErrCorrupt) && s.unreadable != nil {
+				s.unreadable(k, err)
+				continue
+			}
 			if err != nil {
 				return nil, "", err
 			}
