@@ -45,7 +45,7 @@ func summary(e taskrunner.CallbackEvent) string {
 // command runs a shell command; it finds the facts in its environment.
 func (r *Runner) command(ctx context.Context, e taskrunner.CallbackEvent, a *taskrunner.Args, key string) error {
 	cmd := a.String("command", a.String("bash_command", ""))
-	env := append(r.environ(key), "AIRFLOW_CTX_DAG_ID="+string(e.Context.DAG.DagID), "AIRFLOW_CTX_DAG_RUN_ID="+string(e.Context.Run.RunID),
+	env := append(r.environ(e, key), "AIRFLOW_CTX_DAG_ID="+string(e.Context.DAG.DagID), "AIRFLOW_CTX_DAG_RUN_ID="+string(e.Context.Run.RunID),
 		"GUST_CALLBACK="+e.Name, "GUST_STATE="+e.State, "GUST_REASON="+e.Reason)
 	if t := e.Context.Task; t != nil {
 		env = append(env, "AIRFLOW_CTX_TASK_ID="+string(t.TaskID), "AIRFLOW_CTX_TRY_NUMBER="+strconv.Itoa(e.Context.TryNumber), "GUST_MAP_INDEX="+strconv.Itoa(e.MapIndex))
@@ -62,7 +62,7 @@ func (r *Runner) command(ctx context.Context, e taskrunner.CallbackEvent, a *tas
 	if err := a.Err(); err != nil {
 		return err
 	}
-	p, err := proc.Start(proc.Spec{Path: "bash", Args: []string{"-c", cmd}, Env: env, Dir: e.Context.BundleDir, Stdout: func(b []byte) { e.Log.Info(string(b)) }})
+	p, err := proc.Start(proc.Spec{Path: "bash", Args: []string{"-c", cmd}, Env: env, Dir: e.Context.BundleDir, As: e.As, Stdout: func(b []byte) { e.Log.Info(string(b)) }})
 	if err != nil {
 		return err
 	}

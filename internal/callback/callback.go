@@ -319,7 +319,7 @@ func (r *Runner) python(ctx context.Context, e taskrunner.CallbackEvent, c *serd
 	}
 	res, err := r.o.Python.Run(ctx, pyproc.Run{
 		Job: job, Server: &server{r, e}, Trust: trust, Grace: 5 * time.Second,
-		Env: r.environ(key),
+		Env: r.environ(e, key), As: e.As, Share: e.Share,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c, err)
@@ -335,8 +335,12 @@ func (r *Runner) python(ctx context.Context, e taskrunner.CallbackEvent, c *serd
 }
 
 // environ is the environment of a callback's process, with its markers.
-func (r *Runner) environ(key string) []string {
-	return append(append([]string{}, r.o.Environ...), proc.EnvInstallation+"="+r.o.Installation, proc.EnvDispatch+"="+key, "GUST_IDEMPOTENCY_KEY="+key)
+func (r *Runner) environ(e taskrunner.CallbackEvent, key string) []string {
+	own := r.o.Environ
+	if e.As != nil {
+		own = e.As.Environ(own)
+	}
+	return append(append([]string{}, own...), proc.EnvInstallation+"="+r.o.Installation, proc.EnvDispatch+"="+key, "GUST_IDEMPOTENCY_KEY="+key)
 }
 
 // server answers a callback's Python code: it may read and log.

@@ -91,7 +91,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		},
 		Loader:    c.loader(cfg, dagsFolder),
 		NoRecords: !cfg.Gust.RecordDecisions, IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
-		BaseURL:   cfg.API.BaseURL,
+		BaseURL: cfg.API.BaseURL, DefaultImpersonation: cfg.Core.DefaultImpersonation,
 		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
 }

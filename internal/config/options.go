@@ -63,6 +63,9 @@ type Core struct {
 	// DefaultTaskExecutionTimeout is execution_timeout of tasks that set none, in
 	// seconds; empty or 0 for none. Default (empty).
 	DefaultTaskExecutionTimeout time.Duration `key:"default_task_execution_timeout" default:"" min:"0"`
+	// DefaultImpersonation is run_as_user of tasks that set none: the system user that
+	// their processes run as; the server must be root. Default (empty).
+	DefaultImpersonation string `key:"default_impersonation" default:""`
 	// KilledTaskCleanupTime is between SIGTERM and SIGKILL, in seconds. Default 60.
 	KilledTaskCleanupTime time.Duration `key:"killed_task_cleanup_time" default:"60" min:"0"`
 	// MaxNumRenderedTIFieldsPerTask is of how many runs the rendered fields of a

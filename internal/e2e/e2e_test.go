@@ -71,6 +71,12 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	scratch = filepath.Join(dir, "scratch")
 	check(os.Mkdir(scratch, 0o755))
+	// What tasks with run_as_user write, they write as somebody else.
+	check(os.Chmod(dir, 0o711))
+	f, err := os.Create(filepath.Join(scratch, "callbacks.txt"))
+	check(err)
+	check(f.Chmod(0o666))
+	check(f.Close())
 	web := httptest.NewServer(webServer())
 	defer web.Close()
 	for k, v := range map[string]string{

@@ -48,6 +48,17 @@ func TestKilledByTimeout(t *testing.T) {
 	r.logs("tidy", "cleaned up")
 }
 
+// TestRunAsUser: what a task with run_as_user needs of the private home is there.
+func TestRunAsUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		shared.trigger(t, "run_as", nil).ends(failed, "bash=failed python=failed unknown=failed").logs("bash", "only root can run tasks as another user")
+		return
+	}
+	r := shared.trigger(t, "run_as", nil).ends(failed, "bash=success python=success unknown=failed").has("bash", `"nobody"`).has("python", `"nobody 0"`)
+	r.logs("unknown", "there is no such user").callbacks("run_as nobody "+string(r.key.RunID), 1)
+}
+
 func TestPython(t *testing.T) {
 	t.Parallel()
 	r := shared.trigger(t, "python", func(o *engine.TriggerOptions) { o.Conf = json.RawMessage(`{"z": "from conf", "n": 7}`) })

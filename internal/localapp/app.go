@@ -25,6 +25,7 @@ import (
 	"github.com/gustflow/gust/internal/store/kv/sqlitekv"
 	"github.com/gustflow/gust/internal/tasklog"
 	"github.com/gustflow/gust/internal/worker"
+	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
@@ -78,6 +79,8 @@ type Options struct {
 	Records func(engine.Record)
 	// SMTP is how e-mail is sent by callbacks that name no connection.
 	SMTP callback.SMTPConfig
+	// DefaultImpersonation is [core] default_impersonation.
+	DefaultImpersonation string
 	// BaseURL is [api] base_url, for ti.log_url. Default: the address served.
 	BaseURL string
 	Log     *slog.Logger
@@ -103,6 +106,7 @@ type App struct {
 	log    *slog.Logger
 	driver *sqlitekv.Store
 	router *executor.Router
+	shares *proc.Shares
 	lock   *Lock
 	steps  *recorder
 	served atomic.Pointer[string] // the URL that Serve listens on
@@ -188,6 +192,9 @@ func (a *App) Close() {
 	}
 	if a.Engine != nil {
 		a.Engine.Close()
+	}
+	if a.shares != nil {
+		a.shares.Close()
 	}
 	a.steps.close()
 	if a.Python != nil {

@@ -164,13 +164,14 @@ func (a *App) startWorker() {
 		zygotes = 2
 	}
 	a.Python = pyproc.NewHost(a.Options.Python, a.Home.path("cache"), a.Home.Installation(), zygotes)
+	a.shares = proc.NewShares(a.Home.Installation())
 	o := taskrunner.Options{
 		Backend: a.masked(a.Backend), Operators: Operators(), Masker: a.Options.Masker, LogLevel: a.Options.LogLevel, Python: a.Python,
 		Identity: taskrunner.Self(), Installation: a.Home.Installation(), CacheDir: a.Home.path("cache"),
 		HeartbeatInterval: a.Options.HeartbeatInterval, KilledTaskCleanupTime: a.Options.KilledTaskCleanupTime,
 		MaxTemplatedFieldLength: a.Options.MaxTemplatedLength, MaxMapLength: a.Options.MaxMapLength,
 		MaxFailedHeartbeats: a.Options.MaxFailedHeartbeats, AllowedClasses: a.Options.AllowedClasses,
-		IgnoreConfInParams: a.Options.IgnoreConfInParams,
+		IgnoreConfInParams: a.Options.IgnoreConfInParams, DefaultImpersonation: a.Options.DefaultImpersonation, Shares: a.shares,
 		OpenLog: func(d worker.Dispatch, tc *worker.TaskContext) (taskrunner.LogSink, error) {
 			w, err := a.Logs.Create(d.Key, tc.TryNumber)
 			if err != nil {

@@ -101,7 +101,7 @@ func runBash(ctx context.Context, t *taskrunner.Task, command string) (*taskrunn
 	}
 	args := []string{"-c", command}
 	if isScriptFile(t) {
-		script, remove, err := writeScript(command)
+		script, remove, err := writeScript(command, t.RunAs())
 		if err != nil {
 			return nil, err
 		}
@@ -154,14 +154,14 @@ func isScriptFile(t *taskrunner.Task) bool {
 	return ok && (strings.HasSuffix(s, ".sh") || strings.HasSuffix(s, ".bash"))
 }
 
-func writeScript(text string) (path string, remove func(), err error) {
+func writeScript(text string, as *proc.User) (path string, remove func(), err error) {
 	f, err := os.CreateTemp("", "gust-bash-*.sh")
 	if err != nil {
 		return "", nil, err
 	}
 	remove = func() { os.Remove(f.Name()) }
 	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close(), as.Own(f.Name())); err != nil {
 		remove()
 		return "", nil, err
 	}
@@ -186,10 +186,13 @@ func runShell(ctx context.Context, t *taskrunner.Task, s shell) (last string, ex
 			return "", exit, err
 		}
 		defer os.RemoveAll(dir)
+		if err := t.RunAs().Own(dir); err != nil {
+			return "", exit, err
+		}
 		s.dir = dir
 	}
 	var mu sync.Mutex
-	p, err := proc.Start(proc.Spec{Path: s.path, Args: s.args, Env: s.env, Dir: s.dir, Stdout: func(b []byte) {
+	p, err := proc.Start(proc.Spec{Path: s.path, Args: s.args, Env: s.env, Dir: s.dir, As: t.RunAs(), Stdout: func(b []byte) {
 		line := strings.TrimRightFunc(decodeLine(b, s.latin1), isPySpace)
 		mu.Lock()
 		last = line
@@ -269,7 +272,7 @@ func pokeBash(ctx context.Context, t *taskrunner.Task) (poked, error) {
 	if err := t.Args.Err(); err != nil {
 		return poked{}, err
 	}
-	script, remove, err := writeScript(command)
+	script, remove, err := writeScript(command, t.RunAs())
 	if err != nil {
 		return poked{}, err
 	}

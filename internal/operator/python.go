@@ -236,6 +236,9 @@ func pythonVirtualenv(ctx context.Context, t *taskrunner.Task) (*taskrunner.Resu
 			return nil, err
 		}
 		defer os.RemoveAll(tmp)
+		if err := t.RunAs().Own(tmp); err != nil {
+			return nil, err
+		}
 		dir = filepath.Join(tmp, "venv")
 	}
 	interp := filepath.Join(dir, "bin", "python")

@@ -43,6 +43,8 @@ type Spec struct {
 	// DeathSignal is what the child gets when this process ends, where the
 	// system can do that; 0 is SIGKILL.
 	DeathSignal syscall.Signal
+	// As is the user the child runs as; nil is this process's.
+	As *User
 	// GroupOnly limits End to the child's process group. Otherwise descendants
 	// that left it are killed as well, where the system can find them.
 	GroupOnly bool
@@ -76,6 +78,13 @@ func Started() int64 { return started.Load() }
 // Start starts a child.
 func Start(s Spec) (*Process, error) {
 	started.Add(1)
+	if s.As != nil {
+		path, err := s.As.LookPath(s.Path)
+		if err != nil {
+			return nil, err
+		}
+		s.Path = path
+	}
 	p := &Process{done: make(chan struct{}), ooms: oomKills()}
 	cmd := exec.Command(s.Path, s.Args...)
 	if s.Env == nil {
@@ -90,6 +99,9 @@ func Start(s Spec) (*Process, error) {
 		cmd.Stdin = s.Stdin
 	}
 	cmd.SysProcAttr = sysProcAttr(s.DeathSignal)
+	if s.As != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.As.UID, Gid: s.As.GID, Groups: s.As.Groups}
+	}
 	var writers []*os.File
 	attach := func(sink func([]byte)) (*os.File, error) {
 		r, w, err := os.Pipe()

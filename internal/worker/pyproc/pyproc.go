@@ -148,6 +148,10 @@ type Run struct {
 	// Env is the whole environment of the process.
 	Env []string
 	Dir string
+	// As is the user the process runs as; nil is this process's. Share returns
+	// where that user can read a folder of ours; it is called if As is set.
+	As    *proc.User
+	Share func(dir string) (string, error)
 	// Trust names what may share a zygote (a bundle); "" spawns.
 	Trust string
 	// Grace is the time between SIGTERM and SIGKILL.
@@ -292,13 +296,25 @@ func (h *Host) start(r Run, interp string, peer *os.File) (child, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := exec.LookPath(interp)
+	look := exec.LookPath
+	if r.As != nil {
+		look = r.As.LookPath
+	}
+	path, err := look(interp)
 	if err != nil {
 		return nil, fmt.Errorf("Python interpreter %q was not found: install CPython 3.10 or newer on the worker, or set its path: %w", interp, err)
 	}
 	out := func(b []byte) { r.Server.Log("info", "task.stdout", string(b)) }
 	errs := func(b []byte) { r.Server.Log("error", "task.stderr", string(b)) }
-	if r.Trust != "" && h.maxZygotes > 0 {
+	if r.As != nil {
+		if dir, err = r.Share(dir); err != nil {
+			return nil, err
+		}
+		if r.Dir == "" {
+			r.Dir = "/" // the server's may be closed to the user
+		}
+	}
+	if r.As == nil && r.Trust != "" && h.maxZygotes > 0 {
 		c, err := h.fork(zygoteKey{path, r.Trust}, dir, r, peer, out, errs)
 		if err == nil {
 			return c, nil
@@ -307,7 +323,7 @@ func (h *Host) start(r Run, interp string, peer *os.File) (child, error) {
 		r.Server.Log("debug", "gust.worker", "no process could be forked, starting one: "+err.Error())
 	}
 	return proc.Start(proc.Spec{
-		Path: path, Args: []string{filepath.Join(dir, python.Boot), "run", "3"}, Env: r.Env, Dir: r.Dir,
+		Path: path, Args: []string{filepath.Join(dir, python.Boot), "run", "3"}, Env: r.Env, Dir: r.Dir, As: r.As,
 		ExtraFiles: []*os.File{peer}, Stdout: out, Stderr: errs,
 	})
 }

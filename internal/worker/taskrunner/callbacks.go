@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gustflow/gust/internal/worker"
+	"github.com/gustflow/gust/internal/worker/proc"
 )
 
 // CallbackEvent is an occasion to run callbacks.
@@ -23,6 +24,10 @@ type CallbackEvent struct {
 	Class  string
 	State  string
 	Reason string // of a DAG callback
+	// As is the user of the task, whom its callbacks run as too; nil is the
+	// worker's. Share returns where that user can read a folder of ours.
+	As    *proc.User
+	Share func(dir string) (string, error)
 	// Extra are more names for templates; Hostname is where the task ran.
 	Extra    map[string]any
 	Hostname string
@@ -130,7 +135,7 @@ func (w *Worker) runCallback(ctx context.Context, t *Task, name string, cause er
 	}()
 	e := CallbackEvent{
 		Name: name, Specs: specs, Context: t.TaskContext, MapIndex: t.Key().MapIndex, Err: cause, State: callbackState[name],
-		Key: t.Dispatch.String() + "#" + name, Log: t.Log.Named("task.callback"),
+		Key: t.Dispatch.String() + "#" + name, Log: t.Log.Named("task.callback"), As: t.as, Share: t.share,
 		Render: func(s string) (string, error) { return t.RenderText(ctx, s) },
 	}
 	if cause != nil {

@@ -103,7 +103,7 @@ func (t *Task) Python(ctx context.Context, c PythonCall) (*pyproc.Result, error)
 		trust = "" // another interpreter is rare: a process of its own
 	}
 	res, err := t.w.o.Python.Run(pctx, pyproc.Run{
-		Job: job, Server: &pyServer{t}, Python: c.Interpreter, Trust: trust, Grace: t.Grace(),
+		Job: job, Server: &pyServer{t}, Python: c.Interpreter, Trust: trust, Grace: t.Grace(), As: t.as, Share: t.share,
 		Env: append(append([]string{}, env...), append(t.Markers(), "PYTHONUNBUFFERED=1")...),
 	})
 	if err != nil {

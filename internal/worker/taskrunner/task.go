@@ -39,6 +39,7 @@ type Task struct {
 	// added are names that Python code put into the context.
 	added map[string]json.RawMessage
 
+	as        *proc.User // run_as_user, nil = the worker's
 	templates Templates
 	pyContext json.RawMessage
 
@@ -179,7 +180,41 @@ func (t *Task) Markers() []string {
 }
 
 // Environ is the worker's environment for child processes, without markers.
-func (t *Task) Environ() []string { return t.w.o.Environ }
+func (t *Task) Environ() []string {
+	if t.as != nil {
+		return t.as.Environ(t.w.o.Environ)
+	}
+	return t.w.o.Environ
+}
+
+// RunAs is the user that the task's processes run as; nil is the worker's.
+func (t *Task) RunAs() *proc.User { return t.as }
+
+// share returns where the user of RunAs can read a folder of ours.
+func (t *Task) share(dir string) (string, error) { return t.w.o.Shares.For(t.as, dir) }
+
+// become finds the user that the task's processes run as, and puts what they need
+// where that user can read it.
+func (t *Task) become() (err error) {
+	name := t.Task.RunAsUser
+	if name == "" {
+		name = t.w.o.DefaultImpersonation
+	}
+	if name == "" {
+		return nil
+	}
+	if t.as, err = proc.Become(name); err != nil || t.as == nil {
+		return err
+	}
+	dir, err := t.share(t.BundleDir)
+	if err != nil {
+		return fmt.Errorf("run_as_user %q: %w", name, err)
+	}
+	tc := *t.TaskContext
+	tc.BundleDir = dir
+	t.TaskContext = &tc
+	return nil
+}
 
 // PyISO is Python's isoformat of a UTC datetime.
 func PyISO(t time.Time) string {

@@ -63,6 +63,10 @@ type Options struct {
 	AllowedClasses []string
 	// IgnoreConfInParams is [core] dag_run_conf_overrides_params set to False.
 	IgnoreConfInParams bool
+	// DefaultImpersonation is run_as_user of tasks that set none ([core]
+	// default_impersonation). Shares hold what such users need of ours; nil makes one.
+	DefaultImpersonation string
+	Shares               *proc.Shares
 	// Clock is for tests. Default time.Now.
 	Clock func() time.Time
 }
@@ -94,6 +98,12 @@ func New(o Options) *Worker {
 	defInt(&o.MaxTemplatedFieldLength, 4096)
 	defInt(&o.MaxMapLength, 1024)
 	defInt(&o.InlineXComBytes, 64<<10)
+	if o.Installation == "" {
+		o.Installation = "gust"
+	}
+	if o.Shares == nil {
+		o.Shares = proc.NewShares(o.Installation)
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -364,6 +374,9 @@ func (w *Worker) run(ctx context.Context, t *Task) (*Result, error) {
 	op, err := w.o.Operators.Resolve(t.Class)
 	if err != nil {
 		return nil, &FailError{Cause: err}
+	}
+	if err := t.become(); err != nil {
+		return nil, err
 	}
 	if err := t.prepare(ctx, op); err != nil {
 		return nil, err

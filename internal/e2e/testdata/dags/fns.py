@@ -169,3 +169,8 @@ def rows():
 
 def pair(p):
     return list(p)
+
+
+def whoami():
+    import getpass
+    return f"{getpass.getuser()} {int(os.getuid() == 0)}"
