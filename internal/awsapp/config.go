@@ -20,7 +20,10 @@ type Config struct {
 	// EventsQueueURL and TimersQueueURL are the scheduler's queues.
 	EventsQueueURL, TimersQueueURL string
 	// TaskQueues maps Airflow queue names to SQS queue URLs.
-	TaskQueues             map[string]string
+	TaskQueues map[string]string
+	// WorkerFunctions maps Airflow queue names to worker functions that may be
+	// invoked for bursts; empty where they may not.
+	WorkerFunctions        map[string]string
 	DefaultQueue           string
 	DataBucket             string
 	DagsBucket, DagsPrefix string
@@ -76,6 +79,11 @@ func FromLookup(lookup func(string) (string, bool), need ...string) (Config, err
 			if !isURL(u) {
 				bad(awsenv.TaskQueues, "queue %q: %q is not the URL of a queue: expected https://…", name, u)
 			}
+		}
+	}
+	if v := get(awsenv.WorkerFunctions); v != "" {
+		if err := json.Unmarshal([]byte(v), &c.WorkerFunctions); err != nil {
+			bad(awsenv.WorkerFunctions, "expected a JSON object of queue names and functions: %v", err)
 		}
 	}
 	if c.DefaultQueue == "" {

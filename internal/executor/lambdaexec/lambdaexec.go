@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gustflow/gust/internal/executor"
 	"github.com/gustflow/gust/internal/queue"
@@ -30,7 +31,20 @@ type Options struct {
 	DefaultQueue string
 	// Refuse fails a dispatch for a queue that does not exist.
 	Refuse executor.Refuse
+	// Functions maps Airflow queue names to worker functions that may be invoked past
+	// their queue, and Invoke starts one asynchronously. A mapping from SQS begins
+	// with five invocations at once and adds some every second; a burst of dispatches
+	// would wait for that. nil: every dispatch goes through its queue.
+	Functions map[string]string
+	Invoke    func(ctx context.Context, function string, payload []byte) error
+	// BurstAbove is how many dispatches of one Submit a queue takes before the whole
+	// of them is invoked. Default 5.
+	BurstAbove int
 }
+
+// parallelInvokes is how many functions are invoked at a time: an invocation is
+// accepted within some 20 ms.
+const parallelInvokes = 32
 
 // Executor sends dispatches to queues. It holds no state: whether a dispatch
 // waits or runs, the store knows.
@@ -45,6 +59,9 @@ var (
 func New(o Options) *Executor {
 	if o.DefaultQueue == "" {
 		o.DefaultQueue = "default"
+	}
+	if o.BurstAbove <= 0 {
+		o.BurstAbove = 5
 	}
 	return &Executor{o}
 }
@@ -66,6 +83,7 @@ func (x *Executor) Aliases() []string {
 // again is harmless.
 func (x *Executor) Submit(ctx context.Context, ds []worker.Dispatch) error {
 	byURL := map[string][]queue.Outgoing{}
+	functions := map[string]string{}
 	var urls []string // in order of appearance
 	for _, d := range ds {
 		name := d.Queue
@@ -83,14 +101,45 @@ func (x *Executor) Submit(ctx context.Context, ds []worker.Dispatch) error {
 		}
 		if byURL[url] == nil {
 			urls = append(urls, url)
+			functions[url] = x.o.Functions[name]
 		}
 		byURL[url] = append(byURL[url], queue.Outgoing{Body: string(body)})
 	}
 	var errs []error
 	for _, url := range urls {
-		errs = append(errs, x.o.Queues.Send(ctx, url, byURL[url]))
+		ms := byURL[url]
+		if f := functions[url]; f != "" && x.o.Invoke != nil && len(ms) > x.o.BurstAbove {
+			ms = x.burst(ctx, f, ms)
+		}
+		if len(ms) > 0 {
+			errs = append(errs, x.o.Queues.Send(ctx, url, ms))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// burst invokes a function for each message and returns those that were not
+// accepted, for the queue.
+func (x *Executor) burst(ctx context.Context, function string, ms []queue.Outgoing) (rest []queue.Outgoing) {
+	failed := make([]bool, len(ms))
+	places := make(chan struct{}, parallelInvokes)
+	var wg sync.WaitGroup
+	for i := range ms {
+		wg.Add(1)
+		places <- struct{}{}
+		go func() {
+			defer wg.Done()
+			failed[i] = x.o.Invoke(ctx, function, []byte(ms[i].Body)) != nil
+			<-places
+		}()
+	}
+	wg.Wait()
+	for i, bad := range failed {
+		if bad {
+			rest = append(rest, ms[i])
+		}
+	}
+	return rest
 }
 
 // Cancel does nothing: a message cannot be found in its queue. The fence in the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -73,6 +74,45 @@ func TestSubmit(t *testing.T) {
 	q.err = errors.New("no route")
 	if err := r.Submit(t.Context(), ds[:1]); !errors.Is(err, q.err) {
 		t.Errorf("a send that failed: %v", err)
+	}
+}
+
+// A burst goes past the queue; what is not accepted goes through it.
+func TestBurst(t *testing.T) {
+	q := &sent{bodies: map[string][]string{}}
+	var mu sync.Mutex
+	invoked := map[string]int{}
+	x := New(Options{
+		Queues: q, URLs: map[string]string{"default": "u1", "ecs": "u2"}, Functions: map[string]string{"default": "f"}, BurstAbove: 3,
+		Invoke: func(_ context.Context, f string, payload []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			d, err := ParseMessage(string(payload))
+			if err != nil || f != "f" {
+				t.Errorf("%s: %v", f, err)
+			}
+			if d.Key.TaskID == "t7" {
+				return errors.New("throttled")
+			}
+			invoked[string(d.Key.TaskID)]++
+			return nil
+		},
+	})
+	var ds []worker.Dispatch
+	for i := range 40 {
+		ds = append(ds, dispatch(i, "default", ""))
+	}
+	for i := range 5 {
+		ds = append(ds, dispatch(100+i, "ecs", ""))
+	}
+	if err := x.Submit(t.Context(), ds); err != nil {
+		t.Fatal(err)
+	}
+	if len(invoked) != 39 || len(q.bodies["u1"]) != 1 || !strings.Contains(q.bodies["u1"][0], `"t7"`) || len(q.bodies["u2"]) != 5 {
+		t.Errorf("%d invoked, queues %q", len(invoked), q.bodies)
+	}
+	if err := x.Submit(t.Context(), ds[:3]); err != nil || len(q.bodies["u1"]) != 4 {
+		t.Errorf("three are no burst: %v %q", err, q.bodies["u1"])
 	}
 }
 

@@ -1,6 +1,7 @@
 package workerfn
 
 import (
+	"encoding/json"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,8 +62,16 @@ func TestWorkerFunction(t *testing.T) {
 		t.Errorf("a duplicate wrote %d lines", n-before)
 	}
 
+	// Bursts come as asynchronous invocations, without a queue.
 	d = c.next("py")
-	f.do(d)
+	direct, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.send(direct, 15*time.Minute)
+	if a := f.answer(); a.kind != "response" {
+		t.Fatalf("%s %s", a.kind, a.body)
+	}
 	if ti := c.ti(k, "py"); ti.State != airflow.TISuccess {
 		t.Fatalf("py is %s\n%s", ti.State, f.text(d.Key, 1))
 	}
