@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/dagbucket"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/worker"
@@ -212,15 +213,15 @@ type ecsTask struct {
 		} `json:"containers"`
 		Overrides struct {
 			ContainerOverrides []struct {
-				Name    string   `json:"name"`
-				Command []string `json:"command"`
+				Name        string `json:"name"`
+				Environment []struct {
+					Name  string `json:"name"`
+					Value string `json:"value"`
+				} `json:"environment"`
 			} `json:"containerOverrides"`
 		} `json:"overrides"`
 	} `json:"detail"`
 }
-
-// DispatchFlag precedes the dispatch in the command of a container that runs one.
-const DispatchFlag = "--dispatch"
 
 // ecsEvent reads an "ECS Task State Change".
 func ecsEvent(body []byte) (Finding, error) {
@@ -238,10 +239,10 @@ func ecsEvent(body []byte) (Finding, error) {
 	var d worker.Dispatch
 	container := ""
 	for _, o := range t.Overrides.ContainerOverrides {
-		for i, arg := range o.Command {
-			if arg == DispatchFlag && i+1 < len(o.Command) {
+		for _, e := range o.Environment {
+			if e.Name == awsenv.ECSDispatch {
 				var err error
-				if d, err = worker.ParseDispatch(o.Command[i+1]); err != nil {
+				if d, err = dispatch([]byte(e.Value)); err != nil {
 					return Finding{}, fmt.Errorf("ECS task %s: %w", t.TaskARN, err)
 				}
 				container = o.Name
