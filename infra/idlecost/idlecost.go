@@ -23,9 +23,9 @@ const (
 type Assumptions struct {
 	// Pollers of an event source mapping that never idle away, and their long poll.
 	Pollers, PollSeconds int
-	// Milliseconds billed, table read units and log bytes of a tick that finds
-	// nothing due, and of a reconcile that finds nothing changed.
-	TickMS, TickReads, TickLogBytes                float64
+	// Milliseconds billed, table units and log bytes of a tick that finds nothing
+	// due, and of a reconcile that finds nothing changed.
+	TickMS, TickReads, TickWrites, TickLogBytes    float64
 	ReconcileMS, ReconcileReads, ReconcileLogBytes float64
 	// Lists and gets of a reconcile: one page of up to 1,000 files and its own state.
 	ReconcileLists, ReconcileGets float64
@@ -40,7 +40,7 @@ type Assumptions struct {
 func Default() Assumptions {
 	return Assumptions{
 		Pollers: 2, PollSeconds: 20,
-		TickMS: 100, TickReads: 10, TickLogBytes: 400,
+		TickMS: 200, TickReads: 28, TickWrites: 1, TickLogBytes: 400,
 		ReconcileMS: 200, ReconcileReads: 4, ReconcileLogBytes: 600, ReconcileLists: 1, ReconcileGets: 1,
 		StoredGB: 0.1, KeyUsesPerMinute: 0.2,
 	}
@@ -216,9 +216,9 @@ func Of(a Assumptions, templates ...*cfn.Template) (Bill, error) {
 // invocations adds n invocations of f by a rule.
 func (b *Bill) invocations(a Assumptions, input string, f cfn.Resource, n float64) {
 	name := "ticks"
-	ms, reads, logs := a.TickMS, a.TickReads, a.TickLogBytes
+	ms, reads, writes, logs := a.TickMS, a.TickReads, a.TickWrites, a.TickLogBytes
 	if input == awsenv.ReconcileInput {
-		name, ms, reads, logs = "reconciles", a.ReconcileMS, a.ReconcileReads, a.ReconcileLogBytes
+		name, ms, reads, writes, logs = "reconciles", a.ReconcileMS, a.ReconcileReads, 0, a.ReconcileLogBytes
 		b.add("reconciles: lists", n*a.ReconcileLists, prices.S3Puts)
 		b.add("reconciles: gets", n*a.ReconcileGets, prices.S3Gets)
 	}
@@ -229,6 +229,7 @@ func (b *Bill) invocations(a Assumptions, input string, f cfn.Resource, n float6
 	b.add(name+": requests", n, prices.LambdaRequests)
 	b.add(fmt.Sprintf("%s: %.0f ms at %.0f MB", name, ms, f.Number("MemorySize")), n*ms/1000*f.Number("MemorySize")/1024, duration)
 	b.add(name+": reads", n*reads, prices.DynamoDBReadUnits)
+	b.add(name+": writes", n*writes, prices.DynamoDBWriteUnits)
 	b.add(name+": log", n*logs/1e9, prices.LogsIngest)
 }
 

@@ -3,9 +3,7 @@ package settings
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"sort"
 	"strings"
@@ -84,9 +82,6 @@ func Load(context map[string]string, file []byte, account, region string) (Confi
 		d.DisallowUnknownFields()
 		if err := d.Decode(&c); err != nil {
 			return Config{}, fmt.Errorf("configuration file: %w (see infra/settings for the fields)", err)
-		}
-		if _, err := d.Token(); !errors.Is(err, io.EOF) {
-			return Config{}, errors.New("configuration file: expected one JSON object and nothing behind it")
 		}
 	}
 	c.Stage, c.Profile = head.Stage, cmpOr(head.Profile, c.Profile)

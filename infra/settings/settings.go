@@ -168,6 +168,9 @@ type ECS struct {
 	SecurityGroups []string `json:"security_groups,omitempty"`
 	// TaskRoleARNs are the roles that executor_config may ask for.
 	TaskRoleARNs []string `json:"task_role_arns,omitempty"`
+	// TaskDefinitionARNs are further task definitions that executor_config may name,
+	// with the roles of theirs in TaskRoleARNs.
+	TaskDefinitionARNs []string `json:"task_definition_arns,omitempty"`
 	// PerTaskImages lets executor_config name an image, which needs the right to
 	// register task definitions.
 	PerTaskImages bool `json:"per_task_images"`

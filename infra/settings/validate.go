@@ -11,15 +11,16 @@ import (
 )
 
 var (
-	nameRE    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,18}[a-z0-9]$`)
-	queueRE   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
-	accountRE = regexp.MustCompile(`^[0-9]{12}$`)
-	regionRE  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
-	emailRE   = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
-	roleRE    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+$`)
-	policyRE  = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+$`)
-	airflowRE = regexp.MustCompile(`^(AIRFLOW|GUST)__[A-Z0-9_]+__[A-Z0-9_]+$`)
-	prefixRE  = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
+	nameRE       = regexp.MustCompile(`^[a-z][a-z0-9-]{0,18}[a-z0-9]$`)
+	queueRE      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
+	accountRE    = regexp.MustCompile(`^[0-9]{12}$`)
+	regionRE     = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	emailRE      = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
+	definitionRE = regexp.MustCompile(`^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:task-definition/[A-Za-z0-9_-]+:([0-9]+|\*)$`)
+	roleRE       = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+$`)
+	policyRE     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+$`)
+	airflowRE    = regexp.MustCompile(`^(AIRFLOW|GUST)__[A-Z0-9_]+__[A-Z0-9_]+$`)
+	prefixRE     = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 )
 
 // retentions are the numbers of days CloudWatch Logs accepts.
@@ -174,6 +175,11 @@ func (c Config) validateECS(bad func(string, string, ...any)) {
 	}
 	if (len(e.Subnets) == 0) != (len(e.SecurityGroups) == 0) {
 		bad("ecs.subnets, ecs.security_groups", "give both (an existing VPC) or neither (one is made)")
+	}
+	for _, d := range e.TaskDefinitionARNs {
+		if !definitionRE.MatchString(d) {
+			bad("ecs.task_definition_arns", "%q is not the ARN of a task definition, with a revision or :*", d)
+		}
 	}
 	for _, r := range e.TaskRoleARNs {
 		if !roleRE.MatchString(r) {

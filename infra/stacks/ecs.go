@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -68,21 +69,19 @@ func (c control) newCluster(common map[string]string, tasks map[string]awssqs.Qu
 			Name: q.Name, On: settings.OnECS, Trusted: q.Trusted, SecretsPrefix: q.SecretsPrefix, NoMetastoreSecrets: q.NoMetastoreSecrets,
 		}), q.PolicyARNs)
 		env := map[string]string{awsenv.Stage: string(c.cfg.Stage), awsenv.Deployment: c.cfg.Prefix(), awsenv.Metrics: jsonText(c.cfg.Metrics)}
-		for _, m := range []map[string]string{common, c.workerEnv(q)} {
-			for key, v := range m {
-				env[key] = v
-			}
+		for _, m := range []map[string]string{c.cfg.Airflow, common, c.workerEnv(q)} {
+			maps.Copy(env, m)
 		}
+		env[awsenv.TaskQueues] = *c.stack.ToJsonString(map[string]string{q.Name: *tasks[q.Name].QueueUrl()}, nil)
 		def := awsecs.NewCfnTaskDefinition(c.stack, str("Task-"+q.Name), &awsecs.CfnTaskDefinitionProps{
 			Family: str(family(c.cfg, q.Name)), NetworkMode: str("awsvpc"), RequiresCompatibilities: strs([]string{"FARGATE"}),
 			Cpu: str(number(e.CPU)), Memory: str(number(e.MemoryMB)), TaskRoleArn: role.RoleArn(), ExecutionRoleArn: start.RoleArn(),
 			RuntimePlatform: &awsecs.CfnTaskDefinition_RuntimePlatformProperty{CpuArchitecture: str(map[settings.Arch]string{settings.ARM64: "ARM64", settings.AMD64: "X86_64"}[c.cfg.Arch]), OperatingSystemFamily: str("LINUX")},
 			ContainerDefinitions: &[]any{&awsecs.CfnTaskDefinition_ContainerDefinitionProperty{
 				Name: str(awsenv.ECSContainer), Image: str(e.Image), Essential: jsii.Bool(true),
-				Command:     strs([]string{"worker", "--queue", q.Name}),
+				// Tasks may end after SIGTERM, and report before ECS kills the container.
+				Command: strs([]string{"worker", "--queue", q.Name, "--stop-after", "100s"}), StopTimeout: jsii.Number(120),
 				Environment: pairs(env),
-				// Time for a task to hear SIGTERM and report.
-				StopTimeout: jsii.Number(120),
 				LogConfiguration: &awsecs.CfnTaskDefinition_LogConfigurationProperty{LogDriver: str("awslogs"), Options: &map[string]*string{
 					"awslogs-group": logs.LogGroupName(), "awslogs-region": c.stack.Region(), "awslogs-stream-prefix": str(q.Name),
 				}},
@@ -206,14 +205,18 @@ func (c control) ecsRights() []right {
 	roles := []string{c.roleARN(c.execRoleName())}
 	for _, q := range c.cfg.Queues {
 		families = append(families, c.arn("ecs", "task-definition/"+family(c.cfg, q.Name)+":*"))
+		if c.cfg.ECS.PerTaskImages {
+			families = append(families, c.arn("ecs", "task-definition/"+family(c.cfg, q.Name)+"-image-*:*"))
+		}
 		roles = append(roles, c.roleARN(c.taskRoleName(q.Name)))
 	}
 	rs := []right{
-		{sid: "RunTasks", actions: []string{"ecs:RunTask"}, resources: families, conditions: onCluster},
+		{sid: "RunTasks", actions: []string{"ecs:RunTask"}, resources: append(families, c.cfg.ECS.TaskDefinitionARNs...), conditions: onCluster},
 		{sid: "PassTaskRoles", actions: []string{"iam:PassRole"}, resources: append(roles, c.cfg.ECS.TaskRoleARNs...),
 			conditions: map[string]any{"StringEquals": map[string]any{"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
 	}
 	rs = append(rs, right{sid: "WatchTasks", actions: []string{"ecs:DescribeTasks", "ecs:StopTask"}, resources: []string{c.arn("ecs", "task/"+c.ecs.name+"/*")}, conditions: onCluster})
+	rs = append(rs, right{sid: "FindTasks", actions: []string{"ecs:ListTasks"}, resources: []string{"*"}, conditions: onCluster})
 	var served []string
 	for _, q := range c.cfg.QueuesOn(settings.OnECS) {
 		served = append(served, c.cfg.TaskQueueName(q.Name))
@@ -224,7 +227,7 @@ func (c control) ecsRights() []right {
 		rs = append(rs, right{sid: "Backlog", actions: []string{"sqs:GetQueueAttributes"}, resources: c.queueARNs(served)})
 	}
 	if c.cfg.ECS.PerTaskImages {
-		rs = append(rs, right{sid: "RegisterImages", actions: []string{"ecs:RegisterTaskDefinition"}, resources: []string{"*"}})
+		rs = append(rs, right{sid: "RegisterImages", actions: []string{"ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"}, resources: []string{"*"}})
 	}
 	return rs
 }

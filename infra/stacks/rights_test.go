@@ -27,10 +27,11 @@ type exception struct {
 
 var exceptions = []exception{
 	{`ecr:GetAuthorizationToken`, `\*`, "the token is the account's: AWS knows no resource for this action"},
-	{`ecs:RegisterTaskDefinition`, `\*`, "no resource-level permission exists; what a definition can do is bounded by iam:PassRole; only with per_task_images"},
+	{`ecs:ListTasks`, `\*`, "the tasks of one cluster, by the condition: AWS's resource for this action are container instances, which Fargate has not"},
+	{`ecs:(Register|Describe)TaskDefinition`, `\*`, "no resource-level permission exists; what a definition can do is bounded by iam:PassRole; only with per_task_images"},
 	{`s3:(Get|Put|Delete)Object(Version)?`, `arn:aws:s3:::gust-[a-z]+-(dags|data)-[^/*]+/([a-z]+/)?\*`, "objects are made while the system runs: a prefix of one bucket is the narrowest"},
 	{`logs:(CreateLogStream|PutLogEvents|GetLogEvents)`, `arn:aws:logs:[^*]+:log-group:[^*]+:\*`, "streams are named by Lambda and ECS: one log group is the narrowest"},
-	{`ecs:RunTask`, `arn:aws:ecs:[^*]+:task-definition/[^*]+:\*`, "revisions of one task definition: the one that runs is replaced by a deploy"},
+	{`ecs:RunTask`, `arn:aws:ecs:[^*]+:task-definition/[^*]+(-image-\*)?:\*`, "revisions of one task definition, which deploys replace, and of those registered for images"},
 	{`ecs:(DescribeTasks|StopTask)`, `arn:aws:ecs:[^*]+:task/[^*]+/\*`, "task ids are made by ECS: the tasks of one cluster are the narrowest"},
 	{`secretsmanager:GetSecretValue`, `arn:aws:secretsmanager:[^*]+:secret:[^*]+/(variables|connections|config)/\*`, "variables and connections are made by users, below the prefix of the queue"},
 	{`ssm:GetParameter`, `arn:aws:ssm:[^*]+:parameter/[^*]+/(variables|connections|config)/\*`, "the same in the Parameter Store"},
@@ -99,6 +100,16 @@ func checkStatement(t *testing.T, where string, s cfn.Statement, used []bool) {
 		}
 		if a == "iam:PassRole" && !slices.Equal(s.Conditions["StringEquals"]["iam:PassedToService"], []string{"ecs-tasks.amazonaws.com"}) {
 			t.Errorf("%s: roles may be passed to any service", where)
+		}
+		if a == "ecs:ListTasks" && len(s.Conditions["ArnEquals"]["ecs:cluster"]) != 1 {
+			t.Errorf("%s: tasks of every cluster", where)
+		}
+		if strings.HasPrefix(a, "dynamodb:") {
+			for _, p := range s.Conditions["ForAllValues:StringLike"]["dynamodb:LeadingKeys"] {
+				if !regexp.MustCompile(`^[A-Z]+#(\*|[A-Z]+)$`).MatchString(p) {
+					t.Errorf("%s: partition keys %q are not those of one kind", where, p)
+				}
+			}
 		}
 		if strings.HasPrefix(a, "kms:") && len(s.Conditions["StringEquals"]["kms:ViaService"]) == 0 {
 			t.Errorf("%s: the key may be used beside the services that hold our data", where)
@@ -222,6 +233,8 @@ func TestRights(t *testing.T) {
 				{awsenv.DagProcessor, "dynamodb:PutItem", table, keys("DAG#d"), true},
 				{awsenv.DagProcessor, "dynamodb:PutItem", table, keys("RUN#d#r"), false},
 				{awsenv.DagProcessor, "dynamodb:GetItem", table, keys("CONNECTION#c"), false},
+				{awsenv.DagProcessor, "dynamodb:Query", table + "/index/gsi1", keys("ALL#CONNECTION"), false},
+				{awsenv.DagProcessor, "dynamodb:Query", table + "/index/gsi1", keys("ALL#DAG"), true},
 				{awsenv.DagProcessor, "lambda:InvokeFunction", function(awsenv.DagParser), nil, true},
 				{awsenv.DagProcessor, "s3:PutObject", bucket("dags", "/dags/a.yml"), nil, false},
 				{awsenv.Scheduler, "dynamodb:PutItem", table, keys("RUN#d#r"), true},
