@@ -19,6 +19,7 @@ type dagBuild struct {
 	start, end  *datetime
 	zone        *timezone
 	defaultArgs *dict
+	ownDefaults *dict // as authored in the DAG itself
 	tt          *timetable
 	schedule    value
 	params      []param
@@ -79,9 +80,16 @@ func (l *loader) dag(e entry, block, levels *dict, defText string) (DAG, bool) {
 		}
 	}
 	text := defText + "\n" + dumpYAML(oneKey(e.key, cfg))
+	d.ownDefaults, _ = body.get("default_args").(*dict)
 	d.cfg = deepCopy(cfg).(*dict)
 	mergeDeep(d.cfg, deepCopy(block).(*dict))
 
+	if !l.opt.Strict {
+		d.oldSeconds(d.cfg, d.field)
+		if m, ok := d.cfg.get("default_args").(*dict); ok {
+			d.oldSeconds(m, d.field+".default_args")
+		}
+	}
 	d.dagParams()
 	tasks := d.normalise("tasks", "task_id", "task definition", "task configs")
 	if !l.opt.Strict {

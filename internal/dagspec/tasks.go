@@ -76,6 +76,7 @@ func (d *dagBuild) makeTasks(cfg *dict) {
 		d.makeTask(e)
 	}
 	d.mapGroups()
+	d.unusedDefaults()
 }
 
 // sortTasks orders tasks as dag-factory does (Kahn, first in first out; group
@@ -182,6 +183,7 @@ func (d *dagBuild) makeTask(e entry) {
 	kw = deepCopy(kw).(*dict)
 	t.given = kw
 	if !d.opt.Strict {
+		d.oldSeconds(kw, t.field)
 		t.setupKeys(kw)
 		t.mwaaParameters(kw)
 		if !t.mappingKeys(kw) {

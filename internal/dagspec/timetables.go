@@ -2,7 +2,9 @@ package dagspec
 
 import (
 	"errors"
+	"regexp"
 	"strings"
+	"time"
 
 	"github.com/gustflow/gust/internal/timetable/cron"
 )
@@ -317,7 +319,7 @@ func makeCronData(l *loader, c *class, core bool, a map[string]value, _ []value)
 	return o, nil
 }
 
-func makeEvents(_ *loader, c *class, core bool, a map[string]value, _ []value) (*object, error) {
+func makeEvents(l *loader, c *class, core bool, a map[string]value, _ []value) (*object, error) {
 	dates, ok := a["event_dates"].(*list)
 	if !ok {
 		return nil, pyErr("TypeError", "'%s' object is not iterable", typeName(a["event_dates"])).hint("event_dates expects a list of dates")
@@ -325,6 +327,12 @@ func makeEvents(_ *loader, c *class, core bool, a map[string]value, _ []value) (
 	tt := &timetable{typ: ttEvents, restrict: truthy(a["restrict_to_events"]), description: a["description"], noSummary: !core}
 	for _, it := range dates.items {
 		d, ok := it.val.(*datetime)
+		if core && !l.opt.Strict {
+			var err error
+			if d, ok, err = l.eventDate(it); err != nil {
+				return nil, err
+			}
+		}
 		if !ok {
 			return nil, pyErr("TypeError", "event_dates: expected a date and time, got %s", typeName(it.val)).in("event_dates", it.pos)
 		}
@@ -361,6 +369,33 @@ func makeEvents(_ *loader, c *class, core bool, a map[string]value, _ []value) (
 	}
 	return &object{class: c, kind: kindTimetable, core: true, tt: tt, attrs: attrs}, nil
 }
+
+// eventDate reads a date of an EventsTimetable. One without an offset, which
+// Airflow takes and then cannot compare, is of the default time zone.
+func (l *loader) eventDate(it item) (*datetime, bool, error) {
+	d, ok := it.val.(*datetime)
+	switch v := it.val.(type) {
+	case *date:
+		d, ok = &datetime{date: *v}, true
+	case string:
+		if at, err := time.Parse(time.RFC3339Nano, strings.Replace(v, " ", "T", 1)); err == nil {
+			d, ok = fromInstant(at.UTC(), utcZone), true
+		} else if p, kind := parsePendulum(v, l.now); kind == parsedDate && !hasOffset.MatchString(v) {
+			d, ok = p, true
+		}
+	}
+	if !ok || d.zone != nil {
+		return d, ok, nil
+	}
+	z, err := l.defaultZone()
+	if err != nil {
+		return nil, false, err
+	}
+	l.warn("", "", it.pos, "event_dates: %s has no offset and counts as %s; Airflow fails to schedule such a DAG", pyStr(it.val), z.name)
+	return &datetime{date: d.date, timeOfDay: d.timeOfDay, zone: z, fold: d.fold}, true, nil
+}
+
+var hasOffset = regexp.MustCompile(`(Z|[+-]\d\d:?\d\d)$`)
 
 func makeAssetOrTime(_ *loader, c *class, core bool, a map[string]value, _ []value) (*object, error) {
 	inner, ok := a["timetable"].(*object)

@@ -115,13 +115,14 @@ func splitPath(path string) (module, name string) {
 type index struct {
 	lines      map[string][]byte // class or decorator path → line
 	short      map[string]string // class name → path, "" if ambiguous
+	snake      map[string]string // folded class name, also without "operator" → path, "" if ambiguous
 	decorators map[string]string // TaskFlow name ("bash") → decorator path
 	classes    []string
 	modules    map[string]bool
 }
 
 var loadIndex = sync.OnceValue(func() *index {
-	ix := &index{lines: map[string][]byte{}, short: map[string]string{}, decorators: map[string]string{}, modules: map[string]bool{}}
+	ix := &index{lines: map[string][]byte{}, short: map[string]string{}, snake: map[string]string{}, decorators: map[string]string{}, modules: map[string]bool{}}
 	for _, line := range bytes.Split(table, []byte("\n")) {
 		key := quoted(line, 1)
 		if key == "" {
@@ -140,12 +141,21 @@ var loadIndex = sync.OnceValue(func() *index {
 		if strings.HasPrefix(name, "_") {
 			continue
 		}
-		if _, dup := ix.short[name]; dup {
-			ix.short[name] = ""
-		} else {
-			ix.short[name] = key
+		add := func(m map[string]string, name string) {
+			if _, dup := m[name]; dup {
+				m[name] = ""
+			} else {
+				m[name] = key
+			}
+		}
+		add(ix.short, name)
+		folded := strings.ToLower(name)
+		add(ix.snake, folded)
+		if bare, ok := strings.CutSuffix(folded, "operator"); ok && bare != "" {
+			add(ix.snake, bare)
 		}
 	}
+	ix.snake["dummy"], ix.snake["sql"] = Empty, SQLExecuteQuery
 	for _, m := range strings.Fields(moduleList) {
 		for m != "" && !ix.modules[m] {
 			ix.modules[m] = true

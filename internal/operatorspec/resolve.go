@@ -90,7 +90,7 @@ const (
 	Current Spelling = iota // today's path
 	Shim                    // an Airflow 2 path that Airflow 3 still imports
 	Gone                    // an Airflow 2 path that Airflow 3 no longer imports
-	Short                   // a class name without its module
+	Short                   // a class name without its module, or in snake case: bash, file_sensor
 )
 
 // Resolve returns the operator class that path names in any spelling.
@@ -115,8 +115,23 @@ func Resolve(path string) (*Spec, Spelling, bool) {
 			s, ok := Lookup("airflow.providers.standard.operators.empty.EmptyOperator")
 			return s, Short, ok
 		}
+		if p := bySnake(path); p != "" {
+			s, ok := Lookup(p)
+			return s, Short, ok
+		}
 	}
 	return nil, Current, false
+}
+
+// bySnake finds the class of a name in snake case, with or without "_operator",
+// "" if there is none or several.
+func bySnake(name string) string {
+	for _, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_') {
+			return ""
+		}
+	}
+	return loadIndex().snake[strings.ReplaceAll(name, "_", "")]
 }
 
 // taskPaths are the paths at which Airflow exposes the @task object.

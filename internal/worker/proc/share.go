@@ -117,7 +117,8 @@ func (s *Shares) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.root != "" {
-		os.RemoveAll(s.root) // a leftover is removed by the next process
+		os.RemoveAll(s.root)            // a leftover is removed by the next process
+		os.Remove(filepath.Dir(s.root)) // unless others use it
 		s.root = ""
 	}
 }
