@@ -45,6 +45,9 @@ type Options struct {
 type App struct {
 	Config Config
 	Log    *slog.Logger
+	// Invoke starts a worker function asynchronously; nil = every dispatch goes
+	// through its queue (see package awsburst).
+	Invoke func(ctx context.Context, function string, payload []byte) error
 
 	aws    aws.Config
 	driver func() (kv.Driver, error)

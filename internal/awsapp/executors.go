@@ -4,10 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
-
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
@@ -18,13 +14,8 @@ import (
 // LambdaExecutor sends dispatches to the task queues.
 func (a *App) LambdaExecutor(refuse executor.Refuse) *lambdaexec.Executor {
 	o := lambdaexec.Options{Queues: a.Queues(), URLs: a.Config.TaskQueues, DefaultQueue: a.Config.DefaultQueue, Refuse: refuse}
-	if len(a.Config.WorkerFunctions) > 0 {
-		client := sync.OnceValue(func() *lambda.Client { return lambda.NewFromConfig(a.aws) })
-		o.Functions = a.Config.WorkerFunctions
-		o.Invoke = func(ctx context.Context, function string, payload []byte) error {
-			_, err := client().Invoke(ctx, &lambda.InvokeInput{FunctionName: &function, InvocationType: types.InvocationTypeEvent, Payload: payload})
-			return err
-		}
+	if a.Invoke != nil {
+		o.Functions, o.Invoke = a.Config.WorkerFunctions, a.Invoke
 	}
 	return lambdaexec.New(o)
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsapp/awsburst"
+	"github.com/gustflow/gust/internal/awsapp/awsecs"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/engine"
 )
@@ -52,7 +54,13 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 	if err != nil {
 		return nil, err
 	}
-	e, err := app.Scheduler(awsapp.EngineConfig(settings))
+	awsburst.Enable(app)
+	cfg := awsapp.EngineConfig(settings)
+	more, err := awsecs.Open(app, cfg)
+	if err != nil {
+		return nil, err
+	}
+	e, err := app.Scheduler(cfg, more...)
 	if err != nil {
 		return nil, err
 	}
