@@ -150,9 +150,11 @@ type Engine struct {
 	callbackQueue CallbackQueue
 	route         func(*airflow.Task, *worker.Dispatch)
 	handlers      int
+	name          string     // of this scheduler, in ledgers
 	shared        bool       // decides, and others do on the same store
 	one           sync.Mutex // one invocation at a time
 	handling      *handling
+	unsettled     map[store.RunKey]bool  // runs whose slots are to be stated again
 	changed       map[airflow.DagID]bool // DAGs all of whose runs are to be looked at
 	beside        func(func())
 
@@ -206,6 +208,7 @@ func New(o Options) *Engine {
 		callbackQueue: o.CallbackQueue,
 		route:         o.Route,
 		handlers:      o.Handlers,
+		name:          randomID()[:8],
 		shared:        o.Outbox != nil && !o.Passive,
 		beside:        o.Background,
 		runs:          map[store.RunKey]*run{},
@@ -222,6 +225,7 @@ func New(o Options) *Engine {
 		inFlight:      map[string]bool{},
 		corrupt:       map[kv.Key]bool{},
 		changed:       map[airflow.DagID]bool{},
+		unsettled:     map[store.RunKey]bool{},
 	}
 	if e.handlers <= 0 {
 		e.handlers = 8

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -69,8 +71,25 @@ func (e *Engine) limitsOf(r *run) []limit {
 			add(limit{name: fmt.Sprintf("tis:%s:%s", r.key.DagID, n.ID), slots: n.Task.MaxActiveTIsPerDag, code: scheduler.CodeMaxTIsPerDag, includeDeferred: true, task: n.ID})
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].name < out[j].name })
+	// The narrowest first: what one limit refuses is not asked of the next.
+	sort.Slice(out, func(i, j int) bool {
+		if a, b := out[i].width(), out[j].width(); a != b {
+			return a < b
+		}
+		return out[i].name < out[j].name
+	})
 	return out
+}
+
+// width orders limits from those of a task to that of everything.
+func (l limit) width() int {
+	switch {
+	case l.task != "":
+		return 0
+	case l.pool != "":
+		return 1
+	}
+	return 2
 }
 
 func (l limit) concerns(n *scheduler.Node) bool {
@@ -175,9 +194,9 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 	a.hold(r.key, held)
 	limits := e.limitsOf(r)
 	uses := e.use(r, limits)
-	open := 0
+	var allowed map[airflow.TaskID]int
 	if len(limits) > 0 {
-		open = openInRun(r)
+		allowed = allowedInRun(r)
 	}
 	quotas := map[string]int{}
 	for i, l := range limits {
@@ -189,10 +208,16 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 		if len(u.want) == 0 {
 			continue
 		}
-		want := capLanes(u.want, open)
+		want := capLanes(u.want, allowed)
+		if len(want) == 0 && len(r.settled[l.name].want) == 0 {
+			continue
+		}
 		err := e.withLedger(ctx, l.name, func(led *scheduler.Ledger) bool {
-			quota, changed := led.Request(scheduler.RunKey(r.key), u.held, want, l.slots)
+			quota, granted, changed := led.Request(scheduler.RunKey(r.key), r.version, e.name, u.held, want, l.slots, scheduler.At(now))
 			quotas[l.name] = quota
+			for _, lane := range u.want {
+				allowed[lane.Task] = granted[lane.Task]
+			}
 			return changed
 		})
 		if err != nil {
@@ -210,25 +235,47 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 	return nil
 }
 
-// openInRun is how many more instances of a run may be queued by its own limit.
-func openInRun(r *run) int {
+// allowedInRun is how many more instances of each task a run's own limits let
+// be queued now: max_active_tasks, the most urgent tasks first, and
+// max_active_tis_per_dagrun.
+func allowedInRun(r *run) map[airflow.TaskID]int {
 	open := r.graph.DAG.MaxActiveTasks
+	busy, waits := map[int32]int{}, map[int32]int{}
 	for pos := 0; pos < r.state.Len(); pos++ {
-		if r.state.At(pos).State.HoldsSlot() {
+		ti := r.state.At(pos)
+		switch {
+		case ti.State.HoldsSlot():
 			open--
+			busy[ti.Task]++
+		case ti.State == airflow.TIDeferred:
+			busy[ti.Task]++
+		case ti.State == airflow.TIScheduled:
+			waits[ti.Task]++
 		}
 	}
-	return max(0, open)
+	tasks := slices.Sorted(maps.Keys(waits))
+	tasks = slices.DeleteFunc(tasks, func(t int32) bool { return int(t) >= len(r.graph.Tasks) })
+	slices.SortStableFunc(tasks, func(a, b int32) int {
+		return cmp.Compare(r.graph.Tasks[b].Weight, r.graph.Tasks[a].Weight)
+	})
+	allowed := map[airflow.TaskID]int{}
+	for _, t := range tasks {
+		n := &r.graph.Tasks[t]
+		may := min(waits[t], max(0, open))
+		if most := n.Task.MaxActiveTIsPerDagRun; most > 0 {
+			may = min(may, max(0, most-busy[t]))
+		}
+		allowed[n.ID] = may
+		open -= may
+	}
+	return allowed
 }
 
-// capLanes keeps the most urgent lanes up to n instances.
-func capLanes(lanes []scheduler.LedgerLane, n int) []scheduler.LedgerLane {
-	lanes = slices.Clone(lanes)
-	sort.SliceStable(lanes, func(i, j int) bool { return lanes[i].Weight > lanes[j].Weight })
+// capLanes keeps of each lane what is allowed of its task.
+func capLanes(lanes []scheduler.LedgerLane, allowed map[airflow.TaskID]int) []scheduler.LedgerLane {
 	var out []scheduler.LedgerLane
 	for _, l := range lanes {
-		l.Count = min(l.Count, n)
-		if n -= l.Count; l.Count > 0 {
+		if l.Count = min(l.Count, allowed[l.Task]); l.Count > 0 {
 			out = append(out, l)
 		}
 	}
@@ -258,13 +305,17 @@ func (a *admission) setQuotas(limits []limit, quotas map[string]int, pools []air
 // settle tells the ledgers what is true after a commit, and pokes the runs that
 // were given slots. force settles every limit of the run, for repairs.
 func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
+	e.mu.Lock()
+	force = force || e.unsettled[r.key]
+	delete(e.unsettled, r.key)
+	e.mu.Unlock()
 	limits := e.limitsOf(r)
 	uses := e.use(r, limits)
 	blocked := e.slotsOf(r).blockedBy(r.key)
 	var first error
 	before := r.settled
 	r.settled = map[string]slotsUse{}
-	open := -1
+	var allowed map[airflow.TaskID]int
 	owed := map[string]bool{}
 	for _, n := range r.owes {
 		owed[n] = true
@@ -281,10 +332,10 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 		if len(waiting) > 0 {
 			// What the run's own limit keeps back does not wait for this one: given a
 			// slot it could not take it.
-			if open < 0 {
-				open = openInRun(r)
+			if allowed == nil {
+				allowed = allowedInRun(r)
 			}
-			waiting = capLanes(waiting, open)
+			waiting = capLanes(waiting, allowed)
 		}
 		was := before[l.name]
 		if !force && !owed[l.name] && was.held == u.held && len(was.want) == 0 && len(waiting) == 0 {
@@ -294,7 +345,7 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 		var tell []scheduler.RunKey
 		now := scheduler.At(e.utcNow())
 		err := e.withLedger(ctx, l.name, func(led *scheduler.Ledger) (changed bool) {
-			tell, changed = led.Settle(scheduler.RunKey(r.key), u.held, waiting, l.slots, now)
+			tell, changed = led.Settle(scheduler.RunKey(r.key), r.version, e.name, was.held, u.held, waiting, l.slots, now)
 			return changed
 		})
 		if err != nil {
@@ -312,6 +363,9 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 	return first
 }
 
+// pokesHere is how often one invocation steps a run because others gave it slots.
+const pokesHere = 10
+
 // heldNow notes what a state that was just loaded holds, as settled by the step
 // that wrote it. What waits in it may stand in a ledger, and may have been
 // promised slots.
@@ -325,6 +379,16 @@ func (e *Engine) heldNow(r *run) {
 
 // pokeFresh steps a run in this process, from the store.
 func (e *Engine) pokeFresh(key store.RunKey) {
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.pokes[key]++
+		n := h.pokes[key]
+		h.mu.Unlock()
+		if n > pokesHere { // who keeps being told is not the only one who wants to move
+			e.sendAll(context.Background(), Message{Kind: MessageRun, DagID: key.DagID, RunID: key.RunID, At: e.utcNow().Add(time.Second)})
+			return
+		}
+	}
 	r := e.lookup(airflow.DagRun{DagID: key.DagID, RunID: key.RunID, State: airflow.RunRunning})
 	e.mu.Lock()
 	r.stale = true
@@ -372,12 +436,17 @@ func (e *Engine) reconcileLedgers(ctx context.Context) error {
 				continue
 			}
 			if err == nil && !info.State.Finished() {
-				continue // its own sweep settles it
+				// Said again by whoever steps it next, in case the last word was lost.
+				e.mu.Lock()
+				e.unsettled[k] = true
+				e.mu.Unlock()
+				e.pokeFresh(k)
+				continue
 			}
 			var tell []scheduler.RunKey
 			slots := e.slotsOfLimit(name)
 			err = e.withLedger(ctx, name, func(led *scheduler.Ledger) (changed bool) {
-				tell, changed = led.Settle(scheduler.RunKey(k), 0, nil, slots, scheduler.At(e.utcNow()))
+				tell, changed = led.Settle(scheduler.RunKey(k), math.MaxInt64, e.name, 0, 0, nil, slots, scheduler.At(e.utcNow()))
 				return changed
 			})
 			if err != nil {

@@ -27,6 +27,7 @@ type handling struct {
 	errs  []error
 	runs  map[store.RunKey]error
 	plans map[airflow.DagID]error
+	pokes map[store.RunKey]int
 }
 
 func (e *Engine) noteFailure(err error) {
@@ -128,7 +129,7 @@ const early = 50 * time.Millisecond
 
 // begin starts the account of an invocation.
 func (e *Engine) begin() *handling {
-	h := &handling{runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}}
+	h := &handling{runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}, pokes: map[store.RunKey]int{}}
 	e.handling = h
 	return h
 }

@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	sharedSeeds = flag.Int("shared.seeds", 150, "seeds of TestManySchedulers")
+	sharedSeeds = flag.Int("shared.seeds", 40, "seeds of TestManySchedulers")
 	sharedSeed  = flag.Int64("shared.seed", -1, "only this seed")
 )
 

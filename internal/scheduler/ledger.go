@@ -13,9 +13,9 @@ import (
 // Settle and writes it back under the version it read.
 //
 // A run states what it holds absolutely, so that saying it again changes nothing:
-// before a step is committed it may only say more (Request), after the commit
-// what is true (Settle). Whoever dies in between leaves it holding too much,
-// never too little, and Settle of the same run mends it.
+// before a step is committed it asks for more (Request), after the commit it says
+// what is true (Settle). Whoever dies in between leaves it holding too much, never
+// too little, until a later step settles or askedFor has passed.
 type Ledger struct {
 	Runs []LedgerRun `json:"runs,omitempty"` // by DagID, RunID
 }
@@ -24,7 +24,16 @@ type Ledger struct {
 type LedgerRun struct {
 	DagID airflow.DagID `json:"d"`
 	RunID airflow.RunID `json:"r"`
-	Held  int           `json:"h,omitempty"` // slots its instances occupy, at most
+	// Version is that of the run's state which Held and Lanes speak of: what an
+	// earlier step has to say, late, does not count.
+	Version int64 `json:"v,omitempty"`
+	Held    int   `json:"h,omitempty"` // slots its instances occupy
+	// Asked is what a step that was to follow the version Base may hold, if it is
+	// more; By names the scheduler.
+	Asked   int    `json:"a,omitempty"`
+	Base    int64  `json:"b,omitempty"`
+	By      string `json:"by,omitempty"`
+	AskedAt Micros `json:"at,omitempty"`
 	// Promised are slots set aside for it since it was last told to come.
 	Promised   int    `json:"p,omitempty"`
 	PromisedAt Micros `json:"pa,omitempty"`
@@ -63,18 +72,31 @@ func cmpText(a, b string) int {
 	return 0
 }
 
+// askedFor is how long a step may take from Request to its commit: longer than
+// any invocation lives.
+const askedFor = Micros(2 * 60 * 1e6)
+
+// uses is what an entry takes of the limit.
+func (r LedgerRun) uses() int { return max(r.Held, r.Asked) + r.Promised }
+
 // put replaces the entry of a run; an empty one is removed. It reports whether
 // anything changed.
 func (l *Ledger) put(e LedgerRun) bool {
 	i, ok := l.find(e.key())
-	empty := e.Held == 0 && e.Promised == 0 && len(e.Lanes) == 0
+	if e.Asked <= e.Held {
+		e.Asked, e.Base, e.By, e.AskedAt = 0, 0, "", 0
+	}
+	if e.Promised == 0 {
+		e.PromisedAt = 0
+	}
+	empty := e.uses() == 0 && len(e.Lanes) == 0
 	switch {
 	case ok && empty:
 		l.Runs = slices.Delete(l.Runs, i, i+1)
 	case ok:
 		o := l.Runs[i]
-		if o.Held == e.Held && o.Promised == e.Promised && o.PromisedAt == e.PromisedAt && slices.Equal(o.Lanes, e.Lanes) {
-			return false
+		if o.Held == e.Held && o.Asked == e.Asked && o.Promised == e.Promised && slices.Equal(o.Lanes, e.Lanes) {
+			return false // versions and times alone are not worth a write
 		}
 		l.Runs[i] = e
 	case empty:
@@ -97,7 +119,7 @@ func (l *Ledger) Entry(k RunKey) LedgerRun {
 func (l *Ledger) Used() int {
 	n := 0
 	for _, r := range l.Runs {
-		n += r.Held + r.Promised
+		n += r.uses()
 	}
 	return n
 }
@@ -152,14 +174,14 @@ func (l *Ledger) line(k RunKey, own []LedgerLane) []claimant {
 
 // Request is asked before a step is committed by a run that holds held slots
 // after it and has lanes that want more. It returns how many slots the run may
-// hold in all: what it gives back in the same step it may use again, but not
+// hold in all, and how many more instances of each task that covers: what it gives back in the same step it may use again, but not
 // ahead of others that are more urgent. changed says that the ledger must be
-// written before the step is.
-func (l *Ledger) Request(k RunKey, held int, lanes []LedgerLane, slots int) (quota int, changed bool) {
+// written before the step is. base is the version of the run's state that the
+// step was decided on, by the scheduler.
+func (l *Ledger) Request(k RunKey, base int64, by string, held int, lanes []LedgerLane, slots int, now Micros) (quota int, granted map[airflow.TaskID]int, changed bool) {
 	e := l.Entry(k)
-	own := max(0, e.Held-held) + e.Promised
-	assignable := max(0, slots-l.Used()-max(0, held-e.Held)+own)
-	quota = held
+	assignable := max(0, slots-l.Used()+e.uses()-held)
+	quota, granted = held, map[airflow.TaskID]int{}
 	var waiting []LedgerLane
 	for _, c := range l.line(k, lanes) {
 		n := c.lane.Count
@@ -171,29 +193,50 @@ func (l *Ledger) Request(k RunKey, held int, lanes []LedgerLane, slots int) (quo
 			continue
 		}
 		quota += n * c.lane.Slots
+		granted[c.lane.Task] += n
 		if c.lane.Count -= n; c.lane.Count > 0 {
 			waiting = append(waiting, c.lane)
 		}
 	}
-	e.Held = max(e.Held, quota)
-	e.Promised, e.PromisedAt = 0, 0
-	e.Lanes = waiting
-	return quota, l.put(e)
+	if quota > max(e.Held, e.Asked) {
+		e.Asked, e.Base, e.By, e.AskedAt = quota, base, by, now
+	}
+	e.Promised = 0
+	if base >= e.Version {
+		e.Lanes = waiting
+	}
+	return quota, granted, l.put(e)
 }
 
-// Settle is told after a step was committed what its run holds and what of it
-// waits for this limit, and hands free slots to those who wait. It returns the
+// Settle is told by a scheduler after a step was committed, as the given version,
+// what its run holds, held before and what of it waits for this limit, and hands free slots to those who wait. It returns the
 // runs to be told, which may be the run itself. Slots are promised to a run once:
 // it takes them, or gives them back, with its next Request or Settle.
-func (l *Ledger) Settle(k RunKey, held int, waiting []LedgerLane, slots int, now Micros) (tell []RunKey, changed bool) {
+func (l *Ledger) Settle(k RunKey, version int64, by string, was, held int, waiting []LedgerLane, slots int, now Micros) (tell []RunKey, changed bool) {
 	e := l.Entry(k)
-	e.Held, e.Promised, e.PromisedAt, e.Lanes = held, 0, 0, waiting
-	changed = l.put(e)
+	current := version >= e.Version
+	if current {
+		if version > e.Base || e.By == by || now-e.AskedAt > askedFor {
+			e.Asked = 0
+		}
+		// An entry that is not what the step before has left waits for that one's
+		// word still, which must not count any more.
+		outrun := e.Held != was
+		e.Held, e.Promised, e.Lanes, e.Version = held, 0, waiting, version
+		if changed = l.put(e); !changed && outrun {
+			if i, ok := l.find(k); ok {
+				l.Runs[i].Version, changed = version, true
+			}
+		}
+	}
 	free := slots - l.Used()
 	if free <= 0 {
 		return nil, changed
 	}
 	for _, c := range l.line(RunKey{}, nil) {
+		if c.key == k && !current {
+			continue // what waits in it is known to a later step
+		}
 		n := c.lane.Count
 		if c.lane.Slots > 0 {
 			n = min(n, free/c.lane.Slots)
