@@ -3,11 +3,14 @@ package awsapp
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
+	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
+	"github.com/gustflow/gust/internal/executor/lambdaexec"
 	"github.com/gustflow/gust/internal/worker"
 )
 
@@ -63,6 +66,39 @@ func (r *refuser) refuse(ctx context.Context, d worker.Dispatch, why string) {
 	}
 }
 
+// Refuser returns what fails dispatches that no executor can run, and the passive
+// engine that does so.
+func (a *App) Refuser(cfg engine.Config) (*engine.Engine, executor.Refuse, error) {
+	s, err := a.Store()
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := a.Outbox()
+	if err != nil {
+		return nil, nil, err
+	}
+	e := engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Log: a.Log, Config: cfg})
+	r := &refuser{app: a, backend: engine.NewBackend(e, nil, nil, nil)}
+	return e, r.refuse, nil
+}
+
+// MaxLambdaTimeout is the longest execution_timeout that a task on Lambda may have:
+// its worker ends it before the function's own deadline.
+const MaxLambdaTimeout = 14 * time.Minute
+
+// routeLong sends tasks that may run longer than a function can to ECS, unless they
+// name another executor than Lambda's.
+func routeLong(t *airflow.Task, d *worker.Dispatch) {
+	if t.ExecutionTimeout > MaxLambdaTimeout && OnLambda(d.Executor) {
+		d.Executor = executor.AwsEcsExecutor
+	}
+}
+
+// OnLambda reports whether a task's executor argument means the lambda executor.
+func OnLambda(name string) bool {
+	return name == "" || name == lambdaexec.Name || slices.Contains((*lambdaexec.Executor)(nil).Aliases(), name)
+}
+
 // Scheduler wires the engine that decides. more are executors beside the lambda
 // one. It makes no network call.
 func (a *App) Scheduler(cfg engine.Config, more ...executor.Executor) (*engine.Engine, error) {
@@ -78,10 +114,19 @@ func (a *App) Scheduler(cfg engine.Config, more ...executor.Executor) (*engine.E
 	if err != nil {
 		return nil, err
 	}
-	r := &refuser{app: a, backend: engine.NewBackend(engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Log: a.Log, Config: cfg}), nil, nil, nil)}
-	executors := append([]executor.Executor{a.LambdaExecutor(r.refuse)}, more...)
+	_, refuse, err := a.Refuser(cfg)
+	if err != nil {
+		return nil, err
+	}
+	executors := append([]executor.Executor{a.LambdaExecutor(refuse)}, more...)
+	var route func(*airflow.Task, *worker.Dispatch)
+	for _, x := range more {
+		if x.Name() == executor.AwsEcsExecutor {
+			route = routeLong
+		}
+	}
 	return engine.New(engine.Options{
-		Store: s, Submitter: submitter{executor.NewRouter(r.refuse, executors...)}, Outbox: out, CallbackQueue: callbacks, Config: cfg, Log: a.Log,
+		Store: s, Submitter: submitter{executor.NewRouter(refuse, executors...)}, Outbox: out, CallbackQueue: callbacks, Config: cfg, Log: a.Log, Route: route,
 	}), nil
 }
 

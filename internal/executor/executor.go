@@ -18,6 +18,7 @@ import (
 const (
 	LocalExecutor      = "LocalExecutor"
 	SequentialExecutor = "SequentialExecutor"
+	AwsEcsExecutor     = "AwsEcsExecutor"
 )
 
 // Executor takes dispatches and sees that a worker claims them. Submitting a

@@ -27,7 +27,7 @@ import (
 )
 
 // Name is what a task's executor argument calls it.
-const Name = "AwsEcsExecutor"
+const Name = executor.AwsEcsExecutor
 
 // API is what is used of the SDK's client.
 type API interface {
