@@ -213,9 +213,6 @@ func (e *Engine) Clear(ctx context.Context, key store.RunKey, q ClearRequest) (s
 		if latest, err = e.docs.get(ctx, m.LatestHash); err != nil {
 			return scheduler.ActionResult{}, err
 		}
-		if _, err := e.store.UpdateRun(ctx, key, func(i *airflow.DagRun) error { i.BundleHash = m.BundleHash; return nil }); err != nil {
-			return scheduler.ActionResult{}, err
-		}
 	}
 	res, err := e.act(ctx, key, func(g *scheduler.Graph, rs *scheduler.RunState, now time.Time) (scheduler.ActionResult, error) {
 		var all scheduler.ActionResult
@@ -228,6 +225,11 @@ func (e *Engine) Clear(ctx context.Context, key store.RunKey, q ClearRequest) (s
 		res, err := scheduler.Clear(g, rs, q.ClearOptions, now)
 		res.Transitions = append(all.Transitions, res.Transitions...)
 		res.Effects = append(all.Effects, res.Effects...)
+		if err == nil && latest != nil {
+			// Before the commit, so that no dispatch of it starts in the old files; and
+			// not for a clear that is refused.
+			_, err = e.store.UpdateRun(context.WithoutCancel(ctx), key, func(i *airflow.DagRun) error { i.BundleHash = m.BundleHash; return nil })
+		}
 		return res, err
 	})
 	if err == nil {

@@ -256,11 +256,24 @@ func New(o Options) *Engine {
 	return e
 }
 
-// Close stops background effects and waits for them. Effects that were not
-// carried out are found again by the next Recover.
+// closeGrace bounds how long a server that stops waits for callbacks that it has
+// told to end.
+const closeGrace = 10 * time.Second
+
+// Close stops background effects and waits for them, for callbacks that do not
+// stop a limited time. Effects that were not carried out are found again by the
+// next Recover.
 func (e *Engine) Close() {
 	e.close()
-	e.background.Wait()
+	done := make(chan struct{})
+	go func() { e.background.Wait(); close(done) }()
+	limit := time.NewTimer(closeGrace)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+		e.log.Warn("callbacks did not stop; they run again after the next start", "waited", closeGrace)
+	}
 }
 
 // Wait waits for background effects in progress.

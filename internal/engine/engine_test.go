@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -108,6 +109,43 @@ func TestChainRunsInOrder(t *testing.T) {
 		wantStates(t, h, k, airflow.RunSuccess, map[string]airflow.TIState{"t003": airflow.TISuccess})
 		if n := h.Engine.ActiveRunCount(); n != 0 {
 			t.Errorf("%d runs kept in memory after their end", n)
+		}
+	})
+}
+
+// A clear on the latest version that is refused changes nothing, not the files
+// that the run's tasks see either.
+func TestRefusedClearKeepsTheBundle(t *testing.T) {
+	on(t, engine.Config{}, func(t *testing.T, h *enginetest.Harness) {
+		ctx := t.Context()
+		register(t, h, enginetest.Chain("d", 1))
+		k := trigger(t, h, "d", "r")
+		h.Engine.Drain(ctx)
+		d := h.Queue.Take()[0]
+		tc, err := h.Backend.Claim(ctx, d, h.Who)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Store.UpdateDag(ctx, "d", func(m *airflow.DagModel) error { m.BundleHash = "new"; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		bundle := func() string {
+			t.Helper()
+			info, err := h.Store.GetRun(ctx, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.BundleHash
+		}
+		q := engine.ClearRequest{ClearOptions: scheduler.ClearOptions{ResetDagRun: true, PreventRunning: true}, LatestVersion: true}
+		if _, err := h.Engine.Clear(ctx, k, q); !errors.Is(err, airflow.ErrNotAllowed) || bundle() != "" {
+			t.Errorf("refused: %v, bundle %q", err, bundle())
+		}
+		if err := h.Finish(ctx, d, tc, enginetest.Success(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Engine.Clear(ctx, k, q); err != nil || bundle() != "new" {
+			t.Errorf("cleared: %v, bundle %q", err, bundle())
 		}
 	})
 }
@@ -319,6 +357,47 @@ func TestScheduledRunsAndCatchup(t *testing.T) {
 		if ran := runAll(t, h, enginetest.Succeed); len(ran) != 1 || ran[0].Key.RunID != "scheduled__2026-03-02T00:00:00+00:00" {
 			t.Errorf("next day: %v", ran)
 		}
+	})
+}
+
+// A run that was started by hand for a date to come has an early run_after and a
+// late logical date: it is the previous run of those after its date all the same.
+func TestDependsOnPastFindsARunStartedAhead(t *testing.T) {
+	on(t, engine.Config{}, func(t *testing.T, h *enginetest.Harness) {
+		ctx := t.Context()
+		register(t, h, enginetest.DAG{ID: "p", Tasks: []enginetest.Task{{ID: "a", Fields: map[string]any{"depends_on_past": true, "ignore_first_depends_on_past": true}}}})
+		start := h.Clock.Now()
+		for _, ahead := range []int{2, 4} {
+			ld := start.Add(time.Duration(ahead) * time.Hour)
+			if _, err := h.Engine.Trigger(ctx, engine.TriggerOptions{DagID: "p", RunID: airflow.RunID(fmt.Sprint("ahead", ahead)), LogicalDate: &ld, TriggeredBy: airflow.TriggeredByTest}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tick := func(at time.Duration) {
+			t.Helper()
+			h.Clock.Set(start.Add(at))
+			if _, err := h.Engine.Tick(ctx, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tick(time.Hour)
+		k1 := trigger(t, h, "p", "r1")
+		runAll(t, h, enginetest.Succeed)
+		wantStates(t, h, k1, airflow.RunSuccess, nil)
+		tick(2 * time.Hour)
+		runAll(t, h, func(worker.Dispatch, *worker.TaskContext) enginetest.Outcome { return enginetest.Fail() })
+		wantStates(t, h, store.RunKey{DagID: "p", RunID: "ahead2"}, airflow.RunFailed, nil)
+		tick(3 * time.Hour)
+		k3 := trigger(t, h, "p", "r3")
+		if ds := runAll(t, h, enginetest.Succeed); len(ds) != 0 {
+			t.Errorf("%v started although the run before it has failed", ds)
+		}
+		if err := h.Engine.DeleteRun(ctx, store.RunKey{DagID: "p", RunID: "ahead2"}); err != nil {
+			t.Fatal(err)
+		}
+		h.Engine.DagChanged("p")
+		runAll(t, h, enginetest.Succeed) // now r1 is the one before it
+		wantStates(t, h, k3, airflow.RunSuccess, nil)
 	})
 }
 

@@ -61,22 +61,46 @@ func (e *Engine) dagModel(ctx context.Context, id airflow.DagID) (airflow.DagMod
 }
 
 // previousRun returns the run of the DAG with the largest logical date below ld,
-// or nil. Runs are listed by run_after, which is never before the logical date:
-// the search ends when no later page can hold a better one.
+// or nil. Runs are listed by run_after: the search ends when no later page can hold
+// a better one. That leaves those whose run_after is before their logical date,
+// which have a list of their own.
 func (e *Engine) previousRun(ctx context.Context, key store.RunKey, ld time.Time, scheduledOnly bool) (*airflow.DagRun, error) {
 	var best *airflow.DagRun
+	better := func(c airflow.DagRun) bool {
+		return c.RunID != key.RunID && c.LogicalDate != nil && c.LogicalDate.Before(ld) && !(scheduledOnly && c.RunType == airflow.RunTypeManual) &&
+			(best == nil || c.LogicalDate.After(*best.LogicalDate))
+	}
 	err := e.eachRun(ctx, key.DagID, func(c airflow.DagRun) bool {
 		if best != nil && c.RunAfter.Before(*best.LogicalDate) {
 			return false
 		}
-		if c.RunID == key.RunID || c.LogicalDate == nil || !c.LogicalDate.Before(ld) || scheduledOnly && c.RunType == airflow.RunTypeManual {
-			return true
-		}
-		if best == nil || c.LogicalDate.After(*best.LogicalDate) {
+		if better(c) {
 			best = &c
 		}
 		return true
 	})
+	if err != nil {
+		return nil, err
+	}
+	var inner error
+	err = e.store.RunsAhead(ctx, key.DagID, ld, func(id airflow.RunID) bool {
+		c, err := e.store.GetRun(ctx, store.RunKey{DagID: key.DagID, RunID: id})
+		if isNotFound(err) {
+			return true
+		}
+		if err != nil {
+			inner = err
+			return false
+		}
+		if better(c) {
+			best = &c
+		}
+		// They come by logical date: the first that may count is the best of them.
+		return c.LogicalDate == nil || scheduledOnly && c.RunType == airflow.RunTypeManual || !c.LogicalDate.Before(ld)
+	})
+	if err == nil {
+		err = inner
+	}
 	return best, err
 }
 

@@ -12,6 +12,7 @@ package secrets
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -175,6 +176,21 @@ func (k *Keys) Seal(plaintext, associated []byte) ([]byte, error) {
 	a := k.aead
 	k.mu.RUnlock()
 	return a.Encrypt(plaintext, associated)
+}
+
+// Current reports whether a ciphertext was made with the key that encrypts now,
+// also if another process has replaced it meanwhile.
+func (k *Keys) Current(ciphertext []byte) bool {
+	if k.changed() {
+		if err := k.load(); err != nil {
+			return true // cannot be told: the next Seal says why
+		}
+	}
+	k.mu.RLock()
+	id := k.handle.KeysetInfo().GetPrimaryKeyId()
+	k.mu.RUnlock()
+	// Tink puts a version byte and the key's id ahead of what it encrypts.
+	return len(ciphertext) >= 5 && binary.BigEndian.Uint32(ciphertext[1:5]) == id
 }
 
 // changed reports whether another process replaced the key file.

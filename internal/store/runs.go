@@ -60,7 +60,7 @@ func (s *Store) CreateRun(ctx context.Context, r airflow.DagRun) error {
 		}
 		return translate(err)
 	}
-	date := kv.Put(entity(kv.Key{PK: runLDPK(r.DagID, *r.LogicalDate), SK: skMeta}, marshal(logicalDateDoc{r.RunID}), nil), kv.NotExists())
+	date := kv.Put(entity(kv.Key{PK: runLDPK(r.DagID, *r.LogicalDate), SK: skMeta}, marshal(logicalDateDoc{r.RunID}), aheadIndex(r)), kv.NotExists())
 	err := s.kv.Transact(ctx, "", []kv.Op{date, info})
 	var cancelled *kv.CancelError
 	if !errors.As(err, &cancelled) || !errors.Is(err, kv.ErrConditionFailed) {
@@ -76,6 +76,39 @@ func (s *Store) CreateRun(ctx context.Context, r airflow.DagRun) error {
 		}
 	}
 	return fmt.Errorf("%w: run %s", airflow.ErrAlreadyExists, runKeyOf(r))
+}
+
+func runsAhead(dag airflow.DagID) string { return joinKey("AHEAD", string(dag)) }
+
+// aheadIndex lists a run whose logical date lies after its run_after, as of one
+// started by hand for a date to come, by logical date: in the list of a DAG's
+// runs by run_after it stands where nobody looks for that date.
+func aheadIndex(r airflow.DagRun) map[kv.IndexName]kv.Key {
+	if !r.RunAfter.Before(*r.LogicalDate) {
+		return nil
+	}
+	return map[kv.IndexName]kv.Key{kv.GSI1: {PK: runsAhead(r.DagID), SK: joinKey(sortableTime(*r.LogicalDate), string(r.RunID))}}
+}
+
+// RunsAhead lists the runs of a DAG whose logical date lies after their run_after
+// and before a time, latest logical date first, until f returns false.
+func (s *Store) RunsAhead(ctx context.Context, dag airflow.DagID, before time.Time, f func(airflow.RunID) bool) error {
+	o := ListOptions{To: sortableTime(before), Descending: true, Limit: 20}
+	for {
+		dates, cursor, err := listIndex(ctx, s, kv.GSI1, runsAhead(dag), o, docReader[logicalDateDoc])
+		if err != nil {
+			return err
+		}
+		for _, d := range dates {
+			if !f(d.RunID) {
+				return nil
+			}
+		}
+		if cursor == "" {
+			return nil
+		}
+		o.Cursor = cursor
+	}
 }
 
 // RunOfLogicalDate returns the id of the run that holds a logical date, or ErrNotFound.

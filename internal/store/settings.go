@@ -66,13 +66,65 @@ func (s *Store) open(it kv.Item, dst any) error {
 	return json.Unmarshal(plain, dst)
 }
 
+// keyAge is a Sealer whose key can be replaced while it is used.
+type keyAge interface {
+	// Current reports whether a ciphertext was made with the present key.
+	Current(ciphertext []byte) bool
+}
+
 func putSealed[T any](ctx context.Context, s *Store, kind, name string, v T) error {
 	key := namedKey(kind, name)
-	sealed, err := s.seal(key, v)
-	if err != nil {
-		return err
+	cond := kv.Cond{}
+	for range UpdateAttempts {
+		sealed, err := s.seal(key, v)
+		if err != nil {
+			return err
+		}
+		err = s.kv.Write(ctx, kv.Put(entity(key, sealed, listed(kind, joinKey(name))), cond))
+		if cond.Op != kv.CondAlways && errors.Is(err, kv.ErrConditionFailed) {
+			return nil // somebody has replaced or removed it since
+		}
+		if err != nil {
+			return translate(err)
+		}
+		k, ok := s.sealer.(keyAge)
+		if !ok || k.Current(sealed) {
+			return nil
+		}
+		// A rotation has passed by since the value was encrypted, and may remove the
+		// key that it was encrypted with.
+		cond = kv.Eq(attrDoc, kv.Bytes(sealed))
 	}
-	return translate(s.kv.Write(ctx, kv.Put(entity(key, sealed, listed(kind, joinKey(name))), kv.Cond{})))
+	return fmt.Errorf("%w: the key is replaced all the time", airflow.ErrConflict)
+}
+
+// reseal encrypts one secret again. It never replaces a value that somebody has
+// written meanwhile, nor brings back one that was deleted.
+func (s *Store) reseal(ctx context.Context, key kv.Key) error {
+	for range UpdateAttempts {
+		it, err := s.kv.Get(ctx, key, true)
+		if errors.Is(err, kv.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return translate(err)
+		}
+		var plain json.RawMessage
+		if err := s.open(it, &plain); err != nil {
+			return err
+		}
+		old := it.Attrs[attrDoc]
+		sealed, err := s.sealer.Seal(plain, []byte(key.PK))
+		if err != nil {
+			return err
+		}
+		it.Attrs[attrDoc] = kv.Bytes(sealed)
+		err = s.kv.Write(ctx, kv.Put(it, kv.Eq(attrDoc, old)))
+		if !errors.Is(err, kv.ErrConditionFailed) {
+			return translate(err)
+		}
+	}
+	return fmt.Errorf("%w: %v is written all the time", airflow.ErrConflict, key)
 }
 
 func getSealed[T any](ctx context.Context, s *Store, kind, name string) (T, error) {
@@ -137,25 +189,17 @@ func (s *Store) ListConnections(ctx context.Context) ([]airflow.Connection, erro
 // how many were written.
 func (s *Store) ResealSecrets(ctx context.Context) (int, error) {
 	n := 0
-	vs, err := s.ListVariables(ctx)
-	if err != nil {
-		return n, err
-	}
-	for _, v := range vs {
-		if err := s.PutVariable(ctx, v); err != nil {
+	for _, kind := range []string{kindVariable, kindConnection} {
+		keys, _, err := listIndex(ctx, s, kv.GSI1, allOf(kind), ListOptions{}, func(it kv.Item) (kv.Key, error) { return it.Key, nil })
+		if err != nil {
 			return n, err
 		}
-		n++
-	}
-	cs, err := s.ListConnections(ctx)
-	if err != nil {
-		return n, err
-	}
-	for _, c := range cs {
-		if err := s.PutConnection(ctx, c); err != nil {
-			return n, err
+		for _, key := range keys {
+			if err := s.reseal(ctx, key); err != nil {
+				return n, err
+			}
+			n++
 		}
-		n++
 	}
 	return n, nil
 }
