@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -151,11 +152,9 @@ func TestQueueFaults(t *testing.T) {
 		defer s.enable(t, mapping, true)
 		r := s.deploy(t, "dead_TAG", isolated("dead_TAG", once+"echo done", ", retries: 1, retry_delay: 1"))
 		body := s.take(t, s.queue(t, "tasks-isolated"), r)
-		if _, err := s.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: s.queue(t, "tasks-isolated-dead"), MessageBody: &body}); err != nil {
-			t.Fatal(err)
-		}
-		for _, junk := range []string{"no JSON", `{"key": {}}`, `{"key": {"dag_id": "nowhere", "run_id": "x", "task_id": "y", "map_index": -1}, "dispatch_seq": 1}`} {
-			if _, err := s.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: s.queue(t, "tasks-isolated-dead"), MessageBody: &junk}); err != nil {
+		dead := s.deadLetters(t, "tasks-isolated")
+		for _, letter := range []string{"no JSON", `{"key": {}}`, `{"key": {"dag_id": "nowhere", "run_id": "x", "task_id": "y", "map_index": -1}, "dispatch_seq": 1}`, body} {
+			if _, err := s.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: dead, MessageBody: &letter}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -223,6 +222,21 @@ func (s *site) queue(t *testing.T, name string) *string {
 		t.Fatal(err)
 	}
 	return out.QueueUrl
+}
+
+// deadLetters returns the queue to which the dead letters of another go.
+func (s *site) deadLetters(t *testing.T, name string) *string {
+	t.Helper()
+	policy := sqstypes.QueueAttributeNameRedrivePolicy
+	out, err := s.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: s.queue(t, name), AttributeNames: []sqstypes.QueueAttributeName{policy}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var redrive struct{ DeadLetterTargetArn string }
+	if err := json.Unmarshal([]byte(out.Attributes[string(policy)]), &redrive); err != nil || redrive.DeadLetterTargetArn == "" {
+		t.Fatalf("redrive policy of %s: %v %v", name, out.Attributes, err)
+	}
+	return s.queue(t, strings.TrimPrefix(redrive.DeadLetterTargetArn[strings.LastIndex(redrive.DeadLetterTargetArn, ":")+1:], prefix+"-"))
 }
 
 // visibility sets a queue's visibility timeout and returns what it was.

@@ -272,7 +272,7 @@ func TestClearOfARunningTask(t *testing.T) {
 clear_TAG:
 `+head+`
   tasks:
-    - {task_id: a, operator: BashOperator, bash_command: '`+once+`echo $$ > SCRATCH/clear-{{ ti.try_number }}.pid; test {{ ti.try_number }} = 2 || sleep 300'}
+    - {task_id: a, operator: BashOperator, retry_delay: 1, bash_command: '`+once+`echo $$ > SCRATCH/clear-{{ ti.try_number }}.pid; test {{ ti.try_number }} = 2 || sleep 300'}
     - {task_id: b, operator: EmptyOperator, dependencies: [a]}
 `)
 	eventually(t, endWithin, "running task", func() bool { return s.read(t, "clear-1.pid") != "" })

@@ -142,6 +142,10 @@ func startProxy(state string) (*faultproxy.Proxy, error) {
 
 // up runs the kit; functions get the proxy for AWS.
 func (s *site) up() (string, error) {
+	if os.Getenv("GUST_LOCALSTACK_DEPLOYED") == "1" {
+		b, err := os.ReadFile(filepath.Join(s.state, "endpoint"))
+		return strings.TrimSpace(string(b)), err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "../up.sh")

@@ -17,6 +17,7 @@ import (
 	"github.com/gustflow/gust/internal/awsapp"
 	"github.com/gustflow/gust/internal/awsapp/awsburst"
 	"github.com/gustflow/gust/internal/awsapp/awsecs"
+	"github.com/gustflow/gust/internal/awsapp/awslogs"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/engine"
 )
@@ -64,6 +65,7 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 	if err != nil {
 		return nil, err
 	}
+	awslogs.EndLost(app, e)
 	return &schedulerFunction{engine: e, log: log}, nil
 }
 
