@@ -154,9 +154,12 @@ type Engine struct {
 	shared        bool       // decides, and others do on the same store
 	one           sync.Mutex // one invocation at a time
 	handling      *handling
-	unsettled     map[store.RunKey]bool  // runs whose slots are to be stated again
-	changed       map[airflow.DagID]bool // DAGs all of whose runs are to be looked at
-	beside        func(func())
+	// dueRead is the last minute whose due items were handed on, dueSaved what the
+	// store knows of that.
+	dueRead, dueSaved time.Time
+	unsettled         map[store.RunKey]bool  // runs whose slots are to be stated again
+	changed           map[airflow.DagID]bool // DAGs all of whose runs are to be looked at
+	beside            func(func())
 
 	docs      *documents
 	admission *admission

@@ -522,16 +522,19 @@ func (e *Engine) TickServerless(ctx context.Context) error {
 // fireDue hands on the due times of this minute and the next: the timer queue
 // delivers them to the second.
 func (e *Engine) fireDue(ctx context.Context) error {
-	st, version, err := e.store.GetTickState(ctx)
-	if err != nil {
-		return err
-	}
 	now := e.utcNow()
 	last := now.Truncate(time.Minute).Add(time.Minute)
-	from := st.Due.Add(time.Minute)
-	if st.Due.IsZero() {
-		from = now.Truncate(time.Minute).Add(-time.Hour)
+	if e.dueRead.IsZero() {
+		st, _, err := e.store.GetTickState(ctx)
+		if err != nil {
+			return err
+		}
+		if e.dueRead = st.Due; st.Due.IsZero() {
+			e.dueRead = now.Truncate(time.Minute).Add(-time.Hour)
+		}
+		e.dueSaved = e.dueRead
 	}
+	from := e.dueRead.Add(time.Minute)
 	for minute := from; !minute.After(last); minute = minute.Add(time.Minute) {
 		due, err := e.store.ListDue(ctx, minute)
 		if err != nil {
@@ -553,12 +556,24 @@ func (e *Engine) fireDue(ctx context.Context) error {
 		}
 	}
 	// The minute after this one may still get entries: it is read once more.
-	st.Due = last.Add(-2 * time.Minute)
-	if err := e.store.PutTickState(ctx, version, st); err != nil && !errors.Is(err, airflow.ErrConflict) {
+	e.dueRead = last.Add(-2 * time.Minute)
+	if e.dueRead.Sub(e.dueSaved) < saveDue {
+		return nil
+	}
+	_, version, err := e.store.GetTickState(ctx)
+	if err != nil {
 		return err
 	}
+	if err := e.store.PutTickState(ctx, version, store.TickState{Due: e.dueRead}); err != nil && !errors.Is(err, airflow.ErrConflict) {
+		return err
+	}
+	e.dueSaved = e.dueRead
 	return nil
 }
+
+// saveDue is how many minutes a fresh invocation may have to read again: a write
+// every minute would cost more than that.
+const saveDue = 20 * time.Minute
 
 // sweepHere is how many unfinished runs a tick looks at itself.
 const sweepHere = 100

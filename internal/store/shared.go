@@ -164,7 +164,7 @@ func (s *Store) PutRunning(ctx context.Context, dag airflow.DagID, base int64, r
 }
 
 // dueShards spreads the due items of a minute over partitions.
-const dueShards = 8
+const dueShards = 2
 
 func dueKey(at time.Time, k RunKey) kv.Key {
 	shard := digest(nil, [][]byte{[]byte(k.String())}, []int{0}) & (dueShards - 1)
@@ -231,8 +231,6 @@ func (s *Store) DeleteDue(ctx context.Context, d DueRun) error {
 type TickState struct {
 	// Due is the last minute whose due items were handed on.
 	Due time.Time `json:"due"`
-	// Swept is when the unfinished runs were last looked at.
-	Swept time.Time `json:"swept"`
 }
 
 // GetTickState returns what the last tick left; the zero value before the first.
