@@ -110,15 +110,3 @@ func TestECSGoesWithStageAndSize(t *testing.T) {
 		}
 	}
 }
-
-// FuzzLoad: a file is refused or gives a configuration that its own check accepts.
-func FuzzLoad(f *testing.F) {
-	f.Add([]byte(`{"stage": "prod", "queues": [{"name": "a", "on": "ecs"}], "ecs": {"image": "x", "cpu": 256, "memory_mb": 512, "max_workers": 1}}`))
-	f.Add([]byte(`{}`))
-	f.Fuzz(func(t *testing.T, file []byte) {
-		c, err := Load(nil, file, "", "")
-		if err == nil && c.Validate() != nil {
-			t.Errorf("%s was accepted: %v", file, c.Validate())
-		}
-	})
-}

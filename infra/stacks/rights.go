@@ -197,8 +197,22 @@ func (c control) schedulerRights() []right {
 		// Bursts are invoked asynchronously: an SQS mapping starts with five at once.
 		rs = append(rs, right{sid: "Bursts", actions: []string{"lambda:InvokeFunction"}, resources: workers})
 	}
+	// The last line in the log of a worker that vanished: the cause.
+	rs = append(rs, right{sid: "LastWords", actions: []string{"logs:PutLogEvents"}, resources: c.taskLogs()})
 	rs = append(rs, c.ecsRights()...)
 	return append(rs, c.usesKey(c.data.Key, true, "dynamodb", "s3")...)
+}
+
+// taskLogs are the streams that workers write the logs of tasks to.
+func (c control) taskLogs() []string {
+	var streams []string
+	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
+		streams = append(streams, c.logStreams(logGroup(c.cfg.WorkerName(q.Name))))
+	}
+	if c.cfg.ECS != nil {
+		streams = append(streams, c.logStreams(ecsLogGroup(c.cfg)))
+	}
+	return streams
 }
 
 func (c control) workerARNs() []string {
@@ -276,7 +290,7 @@ func (c control) processorRights() []right {
 		c.sends("Wake", c.eventsQueue(), c.timersQueue(), c.dagFilesQueue()),
 		{sid: "Parse", actions: []string{"lambda:InvokeFunction"}, resources: []string{c.functionARN(c.cfg.FunctionName(awsenv.DagParser))}},
 		c.getsDagFiles(),
-		c.lists("ListDagFiles", c.dagsBucket(), c.cfg.DagsPrefix),
+		c.listsDagFiles("s3:ListBucket", "s3:ListBucketVersions"),
 		c.getsObjects("Snapshots", c.dataBucket(), awsenv.BlobPrefix, awsenv.DagStatePrefix),
 		c.putsObjects("WriteSnapshots", c.dataBucket(), awsenv.BlobPrefix, awsenv.DagStatePrefix),
 		c.lists("SnapshotsExist", c.dataBucket(), awsenv.BlobPrefix, awsenv.DagStatePrefix),
@@ -288,6 +302,13 @@ func (c control) processorRights() []right {
 	return append(rs, c.usesKey(c.data.Key, true, "dynamodb", "s3", "secretsmanager")...)
 }
 
+// listsDagFiles: the processor also asks for versions, to read again what was replaced.
+func (c control) listsDagFiles(actions ...string) right {
+	r := c.lists("ListDagFiles", c.dagsBucket(), c.cfg.DagsPrefix)
+	r.actions = actions
+	return r
+}
+
 func (c control) getsDagFiles() right {
 	r := c.getsObjects("DagFiles", c.dagsBucket(), c.cfg.DagsPrefix)
 	r.actions = []string{"s3:GetObject", "s3:GetObjectVersion"}
@@ -296,7 +317,7 @@ func (c control) getsDagFiles() right {
 
 // parserRights: the code that reads users' files reads them and nothing else.
 func (c control) parserRights() []right {
-	rs := []right{c.getsDagFiles(), c.lists("ListDagFiles", c.dagsBucket(), c.cfg.DagsPrefix)}
+	rs := []right{c.getsDagFiles(), c.listsDagFiles("s3:ListBucket")}
 	return append(rs, c.usesKey(c.data.Key, false, "s3")...)
 }
 
@@ -309,20 +330,13 @@ func (c control) taskEventsRights() []right {
 
 func (c control) apiRights() []right {
 	rs := c.wholeTable()
-	var streams []string
-	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
-		streams = append(streams, c.logStreams(logGroup(c.cfg.WorkerName(q.Name))))
-	}
-	if c.cfg.ECS != nil {
-		streams = append(streams, c.logStreams(ecsLogGroup(c.cfg)))
-	}
 	rs = append(rs,
 		c.sends("Wake", c.eventsQueue(), c.timersQueue()),
 		right{sid: "OpenSecrets", actions: []string{"secretsmanager:GetSecretValue"}, resources: []string{c.data.KeysSecretARN}},
 		c.getsObjects("Values", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix, awsenv.LogPrefix),
 		c.lists("ValuesExist", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix, awsenv.LogPrefix),
 		c.deletesObjects("OldValues", c.dataBucket(), awsenv.XComPrefix),
-		right{sid: "TaskLogs", actions: []string{"logs:GetLogEvents"}, resources: streams},
+		right{sid: "TaskLogs", actions: []string{"logs:GetLogEvents", "logs:FilterLogEvents"}, resources: c.taskLogs()},
 	)
 	return append(rs, c.usesKey(c.data.Key, true, "dynamodb", "s3", "secretsmanager")...)
 }

@@ -25,7 +25,7 @@ var keep = flag.String("out", "", "folder to write the synthesised templates to,
 // files are the configuration files of the variants below.
 var files = map[string]string{
 	"prod-ecs": `{
-		"stage": "prod", "alarm_email": "ops@example.com", "bursts": true, "dag_env": {"REGION": "eu"}, "key_rotation": true,
+		"stage": "prod", "alarm_email": "ops@example.com", "dag_env": {"REGION": "eu"}, "key_rotation": true,
 		"airflow": {"AIRFLOW__CORE__PARALLELISM": "500"},
 		"queues": [
 			{"name": "default", "trusted": true, "memory_mb": 1769, "reserved_concurrency": 100, "max_concurrency": 50, "policy_arns": ["arn:aws:iam::123456789012:policy/etl"]},
@@ -38,7 +38,7 @@ var files = map[string]string{
 			"per_task_images": true, "task_role_arns": ["arn:aws:iam::123456789012:role/etl"]}
 	}`,
 	"minimal-vpc": `{
-		"stage": "prod", "profile": "minimal", "arch": "amd64", "removal": "retain", "dags_prefix": "", "secrets": {"backend": "ssm", "prefix": "airflow"},
+		"stage": "prod", "profile": "minimal", "arch": "amd64", "removal": "retain", "dags_prefix": "", "bursts": false, "secrets": {"backend": "ssm", "prefix": "airflow"},
 		"ecs": {"image": "ghcr.io/gustflow/gust:1.0", "cpu": 256, "memory_mb": 512, "max_workers": 1, "subnets": ["subnet-1"], "security_groups": ["sg-1"]}
 	}`,
 }
