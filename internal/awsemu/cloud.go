@@ -50,6 +50,7 @@ type Cloud struct {
 	functions map[string]*Function
 	objects   map[string][]byte
 	closed    bool
+	asyncs    int
 	stop      chan struct{}
 	running   sync.WaitGroup
 }
@@ -135,6 +136,9 @@ func target(r *http.Request) (service, operation string) {
 		}
 		return prefix, op
 	}
+	if strings.HasPrefix(r.URL.Path, "/2015-03-31/functions/") {
+		return "Lambda", "Invoke"
+	}
 	name := map[string]string{http.MethodGet: "GetObject", http.MethodPut: "PutObject", http.MethodHead: "HeadObject", http.MethodDelete: "DeleteObject"}[r.Method]
 	return "S3", name
 }
@@ -162,6 +166,8 @@ func (c *Cloud) answer(ctx context.Context, service, operation string, r *http.R
 		path = pathSQSSend
 	case "S3":
 		path, key = pathS3, r.URL.Path
+	case "Lambda":
+		path, key = pathInvoke, string(body)
 	default:
 		path = pathPut
 	}
@@ -179,6 +185,8 @@ func (c *Cloud) answer(ctx context.Context, service, operation string, r *http.R
 		out, err = c.sqs(operation, body, began)
 	case "S3":
 		out, err = c.s3(operation, r.URL, body)
+	case "Lambda":
+		out, err = c.lambdaInvoke(r, body, began)
 	default:
 		err = &awsError{400, "UnknownOperationException", service + " is not modelled", nil}
 	}
@@ -239,6 +247,8 @@ func respond(r *http.Request, service string, answer any, no *awsError) (*http.R
 			m[k] = v
 		}
 		b, _ = json.Marshal(m)
+	case service == "Lambda":
+		status, contentType = http.StatusAccepted, "application/json"
 	case service == "S3":
 		b, _ = answer.([]byte)
 		contentType = "binary/octet-stream"

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"sort"
+	"strings"
 	"sync"
 	"time"
 )
@@ -169,6 +172,37 @@ func (c *Cloud) InvokeAsync(function string, event json.RawMessage) {
 	}()
 }
 
+// lambdaInvoke takes an event for a function; the time until its handler starts
+// runs from the caller's call.
+func (c *Cloud) lambdaInvoke(r *http.Request, body []byte, began time.Time) (any, error) {
+	name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/2015-03-31/functions/"), "/invocations")
+	if r.Header.Get("X-Amz-Invocation-Type") != "Event" {
+		return nil, &awsError{501, "NotImplemented", "only asynchronous invocations are modelled", nil}
+	}
+	c.mu.Lock()
+	f := c.functions[name]
+	c.asyncs++
+	id := fmt.Sprint("async-", c.asyncs)
+	c.running.Add(1)
+	c.mu.Unlock()
+	if f == nil {
+		c.running.Done()
+		return nil, &awsError{404, "ResourceNotFoundException", "Function not found: " + name, nil}
+	}
+	c.Trace.sent("lambda:"+name, id, string(body), began)
+	go func() {
+		defer c.running.Done()
+		time.Sleep(time.Until(began.Add(c.draw(pathAsync, string(body)))))
+		for try := range 3 {
+			if _, err := c.invoke(name, body, []string{id}); err == nil {
+				return
+			}
+			time.Sleep(time.Duration(try+1) * time.Minute)
+		}
+	}()
+	return nil, nil
+}
+
 // invoke runs a function to its end; messages are those of the event.
 func (c *Cloud) invoke(name string, event json.RawMessage, messages []string) (json.RawMessage, error) {
 	c.mu.Lock()
@@ -258,4 +292,16 @@ func (f *Function) String() string {
 	defer f.mu.Unlock()
 	return fmt.Sprintf("%s: %d invocations, %d cold, at most %d at once, %.0f ms billed, %d throttled, %d errors",
 		f.Name, f.Counts.Invocations, f.Counts.Cold, f.Counts.MostBusy, float64(f.Counts.Billed)/1e6, f.Counts.Throttled, f.Counts.Errors)
+}
+
+// Functions returns all functions by name.
+func (c *Cloud) Functions() []*Function {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*Function, 0, len(c.functions))
+	for _, f := range c.functions {
+		out = append(out, f)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
 }

@@ -66,6 +66,7 @@ const (
 	pathBus      = "eventbridge.bus_to_handler"
 	pathSQSSend  = "sqs.SendMessageBatch"
 	pathCold     = "lambda.cold_start"
+	pathInvoke   = "lambda.Invoke.Event"
 	pathS3       = "s3.Object"
 	transactFew  = "dynamodb.TransactWriteItems.5"
 	transactMany = "dynamodb.TransactWriteItems.25"
@@ -79,6 +80,7 @@ const (
 // sandbox and the code, twice to four times that in the tail.
 var assumed = map[string]Quantiles{
 	pathSQSSend: {P10: 5, P50: 7, P90: 14, P99: 45},
+	pathInvoke:  {P10: 12, P50: 18, P90: 30, P99: 70}, // until an event is accepted
 	pathCold:    {P10: 80, P50: 110, P90: 180, P99: 400},
 	pathS3:      {P10: 10, P50: 18, P90: 40, P99: 120},
 }

@@ -143,3 +143,28 @@ func (s Spread) String() string {
 	ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
 	return fmt.Sprintf("n=%d p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms", len(s), ms(s.At(0.5)), ms(s.At(0.9)), ms(s.At(0.99)), ms(s.At(1)))
 }
+
+// Sequences counts which calls invocations of a function make, in their order:
+// "DynamoDB.BatchGetItem DynamoDB.PutItem SQS.SendMessageBatch" -> how often.
+func (t *Trace) Sequences(function string) map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	calls := slices.Clone(t.Calls)
+	sort.SliceStable(calls, func(i, j int) bool { return calls[i].Start.Before(calls[j].Start) })
+	by := map[int][]string{}
+	for _, inv := range t.Invocations {
+		if inv.Function == function {
+			by[inv.ID] = nil
+		}
+	}
+	for _, c := range calls {
+		if c.Function == function {
+			by[c.Invocation] = append(by[c.Invocation], c.Service+"."+c.Operation)
+		}
+	}
+	out := map[string]int{}
+	for _, ops := range by {
+		out[strings.Join(ops, " ")]++
+	}
+	return out
+}

@@ -47,6 +47,8 @@ type Options struct {
 	CacheDir  string
 	// Installation marks child processes. Default: one for this process.
 	Installation string
+	// Operators are those of operator.Default and package sqlop if nil.
+	Operators taskrunner.Resolver
 	// Logs receives the tagged lines of tasks. Default os.Stdout.
 	Logs io.Writer
 	// OpenLog replaces Logs for dispatches.
@@ -83,8 +85,11 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry := operator.Default()
-	sqlop.Register(registry)
+	if o.Operators == nil {
+		registry := operator.Default()
+		sqlop.Register(registry)
+		o.Operators = registry
+	}
 	w := &Worker{}
 	tagged := func(k airflow.TaskInstanceKey, try int) taskrunner.LogSink {
 		return taglog.New(o.Logs, taglog.TagOf(k, try), taglog.Options{MaxBytes: int64(o.Config.Gust.MaxTaskLogBytes)})
@@ -102,7 +107,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 			}), nil
 		},
 		OpenBundles: func(dir string) (workerhost.Bundles, error) { return a.Bundles(dir) },
-		Operators:   registry, OpenLog: o.OpenLog,
+		Operators:   o.Operators, OpenLog: o.OpenLog,
 		OpenCallbackLog: func(tc *worker.TaskContext, mapIndex int, name string) (taskrunner.LogSink, error) {
 			k := airflow.TaskInstanceKey{DagID: tc.Run.DagID, RunID: tc.Run.RunID, MapIndex: mapIndex}
 			if tc.Task != nil {
