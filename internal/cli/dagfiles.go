@@ -128,15 +128,15 @@ func (c *command) dagsReserialize() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			told, err := a.Home.Notify(ctx, localapp.Notice{Reparse: true})
+			server, err := a.Home.Ask(ctx, localapp.Notice{Reparse: true})
 			if err != nil {
 				return err
 			}
-			if told {
+			if server != nil && server.DagsFolder != "" {
 				if c.output == "json" || c.output == "yaml" {
-					return c.rows([]row{{{"requested", true}}})
+					return c.rows([]row{{{"requested", true}, {"dags_folder", server.DagsFolder}}})
 				}
-				c.say("The server was asked to read %s again", a.Options.DagsFolder)
+				c.say("The server was asked to read %s again", server.DagsFolder)
 				return nil
 			}
 			paused := a.Options.PausedAtCreation
@@ -149,6 +149,11 @@ func (c *command) dagsReserialize() *cobra.Command {
 			s, err := p.Sync(ctx)
 			if err != nil {
 				return err
+			}
+			if server != nil { // a scheduler that leaves DAG files to others
+				if err := c.notify(ctx, a, localapp.Notice{Dags: s.Changed}); err != nil {
+					return err
+				}
 			}
 			if c.output == "json" || c.output == "yaml" {
 				return c.rows([]row{{{"files", s.Files}, {"dags", s.Dags}, {"changed", s.Changed}, {"stale", s.Stale}, {"import_errors", s.ImportErrors}}})

@@ -190,6 +190,34 @@ func TestRetentionIsAppliedByTheServer(t *testing.T) {
 	}
 }
 
+// TestBesideAServerOfAnotherFolder: reserialize names the folder that the server
+// reads, and a DAG that was deleted comes back with the server's next full scan.
+func TestBesideAServerOfAnotherFolder(t *testing.T) {
+	s := newShell(t)
+	s.now = time.Now()
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "there.yml"), []byte("there:\n  tasks: [{task_id: a, operator: empty}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.env["AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL"] = "0.5"
+	s.server(func(o *localapp.Options) { o.DagsFolder = other })
+	if got := s.ok("dags", "reserialize"); got != "The server was asked to read "+other+" again\n" {
+		t.Errorf("reserialize: %q", got)
+	}
+	if l := s.list("dags", "reserialize"); len(l) != 1 || l[0]["dags_folder"] != other {
+		t.Errorf("reserialize -o json: %v", l)
+	}
+	s.ok("dags", "delete", "there", "--yes")
+	for end := time.Now().Add(15 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		if l := s.list("dags", "list"); len(l) == 1 && l[0]["dag_id"] == "there" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the deleted DAG did not come back")
+		}
+	}
+}
+
 // What is secret by this installation's configuration is hidden in logs and
 // rendered fields, also where it lies deep in a variable.
 func TestConfiguredNamesAreMasked(t *testing.T) {

@@ -32,6 +32,8 @@ type Processor struct {
 	again map[string]bool // files to parse although nothing changed
 	all   bool            // all of them
 	mend  bool            // those with an import error: a Python file has changed
+	// deleted are DAGs that somebody deleted from the Store.
+	deleted map[airflow.DagID]bool
 
 	// scanMu is held by a scan and guards everything below.
 	scanMu    sync.Mutex
@@ -66,7 +68,7 @@ func New(c Config) (*Processor, error) {
 	}
 	return &Processor{
 		cfg: c, kick: make(chan struct{}, 1), ready: make(chan struct{}),
-		force: map[string]bool{}, again: map[string]bool{},
+		force: map[string]bool{}, again: map[string]bool{}, deleted: map[airflow.DagID]bool{},
 		contents: newContents(c.Source, c.Scan.MaxFileBytes, c.Now), files: map[string]*fileState{},
 		byFile: map[string]map[airflow.DagID]bool{}, owner: map[airflow.DagID]string{},
 		conflicts: map[airflow.DagID]map[string]bool{}, gone: map[string]time.Time{}, errs: map[string]string{}, untold: map[airflow.DagID]bool{},
@@ -87,6 +89,24 @@ func (p *Processor) Reparse(paths ...string) {
 	p.all = p.all || len(paths) == 0
 	p.askMu.Unlock()
 	p.wake()
+}
+
+// Deleted tells of DAGs that may have been deleted from the Store: files that still
+// define such a DAG are parsed again with the next full scan, which brings it back
+// as a new one.
+func (p *Processor) Deleted(ctx context.Context, ids ...airflow.DagID) error {
+	var errs []error
+	for _, id := range ids {
+		switch _, err := p.cfg.Store.GetDag(ctx, id); {
+		case errors.Is(err, airflow.ErrNotFound):
+			p.askMu.Lock()
+			p.deleted[id] = true
+			p.askMu.Unlock()
+		case err != nil:
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Mend asks for files with an import error to be parsed again with the next scan: what
@@ -222,6 +242,12 @@ func (s *syncing) run() error {
 	p.askMu.Lock()
 	force, again, all, mend := p.force, p.again, p.all, p.mend
 	p.force, p.again, p.all, p.mend = map[string]bool{}, map[string]bool{}, false, false
+	for id := range p.deleted {
+		if f, ok := p.owner[id]; ok {
+			again[f] = true
+		}
+	}
+	clear(p.deleted)
 	p.askMu.Unlock()
 	restore := func() {
 		p.askMu.Lock()

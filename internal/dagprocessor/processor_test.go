@@ -572,6 +572,42 @@ func TestReparse(t *testing.T) {
 	r.wantLoaded("a.yml", "b.yml")
 }
 
+// TestDeletedDagComesBack: with the next full scan, as a new DAG, while its file
+// defines it; nothing is parsed for a DAG that is still there.
+func TestDeletedDagComesBack(t *testing.T) {
+	r := newRig(t)
+	r.write("a.yml", "dag a")
+	r.write("b.yml", "dag b")
+	r.sync()
+	r.loader.loaded()
+	ctx := context.Background()
+	if err := r.p.Deleted(ctx, "b", "never"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.DeleteDag(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.p.Deleted(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	r.sync()
+	r.wantLoaded("a.yml")
+	if m := r.dag("a"); m.LatestVersion != 1 || m.IsStale {
+		t.Errorf("%+v", m)
+	}
+	if err := r.store.DeleteDag(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.p.Deleted(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(r.folder, "a.yml")); err != nil {
+		t.Fatal(err)
+	}
+	r.sync()
+	r.wantLoaded()
+}
+
 func TestUnreadableFolderMakesNothingStale(t *testing.T) {
 	r := newRig(t)
 	r.write("a.yml", "dag a")

@@ -265,6 +265,11 @@ func TestExecutorsAndUnknownOperators(t *testing.T) {
 	t.Parallel()
 	shared.trigger(t, "sequential", nil).ends(success, "a=success b=success")
 	shared.trigger(t, "kubernetes", nil).ends(failed, "pod=failed/1 here=success").logs("pod", "KubernetesExecutor", "LocalExecutor")
+	for _, name := range []string{"pod", "here"} {
+		if ti := shared.run(t, "kubernetes", string(shared.runs(t, "kubernetes")[0].RunID)).ti(name); ti.StartDate == nil || ti.EndDate == nil || ti.EndDate.Before(*ti.StartDate) {
+			t.Errorf("%s ended %v before it started %v", name, ti.EndDate, ti.StartDate)
+		}
+	}
 	r := shared.trigger(t, "unknown_operator", nil).ends(failed, "glue=failed/1 acme=failed/1 fine=success")
 	r.logs("glue", "GlueJobOperator").logs("acme", "RocketOperator")
 	shared.trigger(t, "dates_of_tasks", nil).ends(success, "ever=success")

@@ -178,7 +178,7 @@ func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Ident
 		return nil, err
 	}
 	dd := d
-	e.Post(c.info, Event{Dispatch: &dd, Claimed: true})
+	e.Post(c.info, Event{Dispatch: &dd, Claimed: true, Started: now})
 	return tc, nil
 }
 

@@ -389,8 +389,10 @@ type Event struct {
 	// the caller knows whether it still wants it.
 	Action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)
 	Done   chan<- error
-	// Claimed says that the dispatch was claimed (kept in memory only).
+	// Claimed says that the dispatch was claimed (kept in memory only), at Started;
+	// zero is when the event is taken.
 	Claimed bool
+	Started time.Time
 	// Fire says that the trigger of the deferred instance Dispatch has an event.
 	Fire  bool
 	Value []byte

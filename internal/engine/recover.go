@@ -292,7 +292,11 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 				e.onLost(d, a, cause)
 			}
 		case x.state == airflow.TIQueued:
-			e.post(r, Event{Dispatch: &d, Claimed: true})
+			ev := Event{Dispatch: &d, Claimed: true}
+			if a.StartDate != nil {
+				ev.Started = *a.StartDate
+			}
+			e.post(r, ev)
 		}
 	}
 	if len(again) > 0 && e.submitter != nil {

@@ -327,7 +327,11 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 	case ev.Fire:
 		e.fire(r, *ev.Dispatch, ev.Value, o, now)
 	case ev.Claimed:
-		e.applyCore(r, scheduler.Report{Kind: scheduler.ReportRunning, Task: ev.Dispatch.Key.TaskID, MapIndex: ev.Dispatch.Key.MapIndex, DispatchSeq: ev.Dispatch.DispatchSeq, Started: now}, o, now)
+		started := ev.Started
+		if started.IsZero() {
+			started = now
+		}
+		e.applyCore(r, scheduler.Report{Kind: scheduler.ReportRunning, Task: ev.Dispatch.Key.TaskID, MapIndex: ev.Dispatch.Key.MapIndex, DispatchSeq: ev.Dispatch.DispatchSeq, Started: started}, o, now)
 	case ev.Dispatch != nil:
 		rep := ev.Report
 		if rep == nil {

@@ -28,6 +28,14 @@ type Notice struct {
 	Paths   []string `json:"paths,omitempty"`
 }
 
+// Reply is what a server answers to a notice.
+type Reply struct {
+	Error string `json:"error,omitempty"`
+	// DagsFolder is the folder whose DAG files the server reads; "" if it leaves them
+	// to another process.
+	DagsFolder string `json:"dags_folder,omitempty"`
+}
+
 // listenControl opens the control socket. A socket left behind by a server that
 // died is replaced; the home's lock guarantees that there is no other.
 func listenControl(h Home) (net.Listener, error) {
@@ -60,9 +68,12 @@ func (a *App) serveControl(ctx context.Context, l net.Listener) {
 				a.log.Warn("unreadable notice on the control socket", "err", err)
 				return
 			}
-			resp := map[string]string{}
+			var resp Reply
+			if a.Processor != nil {
+				resp.DagsFolder = a.Options.DagsFolder
+			}
 			if err := a.take(ctx, n); err != nil {
-				resp["error"] = err.Error()
+				resp.Error = err.Error()
 			}
 			if err := json.NewEncoder(c).Encode(resp); err != nil {
 				a.log.Debug("notice not answered", "err", err)
@@ -82,6 +93,9 @@ func (a *App) take(ctx context.Context, n Notice) error {
 	}
 	if len(n.Dags) > 0 {
 		a.Engine.DagChanged(n.Dags...)
+		if a.Processor != nil {
+			errs = append(errs, a.Processor.Deleted(ctx, n.Dags...))
+		}
 	}
 	if n.Pools || n.Discover {
 		a.Engine.Wake()
@@ -95,24 +109,30 @@ func (a *App) take(ctx context.Context, n Notice) error {
 // Notify tells the server of the home, if one runs, what was changed. It
 // reports whether there was one; a home without a server is not an error.
 func (h Home) Notify(ctx context.Context, n Notice) (bool, error) {
+	r, err := h.Ask(ctx, n)
+	return r != nil || err != nil, err
+}
+
+// Ask is Notify with the server's answer; nil if no server runs.
+func (h Home) Ask(ctx context.Context, n Notice) (*Reply, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", h.Socket())
 	if err != nil {
-		return false, nil // no server: it will find the change when it starts
+		return nil, nil // no server: it will find the change when it starts
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	if err := json.NewEncoder(c).Encode(n); err != nil {
-		return true, fmt.Errorf("server of home %s: %w", h, err)
+		return nil, fmt.Errorf("server of home %s: %w", h, err)
 	}
-	var resp map[string]string
+	var resp Reply
 	if err := json.NewDecoder(c).Decode(&resp); err != nil {
-		return true, fmt.Errorf("server of home %s did not answer: %w", h, err)
+		return nil, fmt.Errorf("server of home %s did not answer: %w", h, err)
 	}
-	if e := resp["error"]; e != "" {
-		return true, fmt.Errorf("server of home %s: %s", h, e)
+	if resp.Error != "" {
+		return nil, fmt.Errorf("server of home %s: %s", h, resp.Error)
 	}
-	return true, nil
+	return &resp, nil
 }
 
 // ServerRunning reports whether a server answers on the home's control socket.

@@ -278,9 +278,8 @@ func (a *App) refuse(ctx context.Context, d worker.Dispatch, why string) {
 	if err != nil {
 		return
 	}
-	now := time.Now().UTC()
 	a.appendLog(d.Key, tc.TryNumber, "error", why)
-	r := worker.Report{Outcome: worker.OutcomeFailedFinal, EndDate: now, Error: why}
+	r := worker.Report{Outcome: worker.OutcomeFailedFinal, EndDate: time.Now().UTC(), Error: why}
 	if err := a.Backend.Finish(ctx, d, &r); err != nil {
 		a.log.Error("refused dispatch not reported", "dispatch", d.String(), "err", err)
 	}
