@@ -40,7 +40,7 @@ type Assumptions struct {
 func Default() Assumptions {
 	return Assumptions{
 		Pollers: 2, PollSeconds: 20,
-		TickMS: 200, TickReads: 28, TickWrites: 1, TickLogBytes: 400,
+		TickMS: 200, TickReads: 10, TickWrites: 0.1, TickLogBytes: 400,
 		ReconcileMS: 200, ReconcileReads: 4, ReconcileLogBytes: 600, ReconcileLists: 1, ReconcileGets: 1,
 		StoredGB: 0.1, KeyUsesPerMinute: 0.2,
 	}

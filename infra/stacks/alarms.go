@@ -50,6 +50,9 @@ func (c control) alarms() []alarm {
 		{id: "dead-letters", text: "A message was given up after many attempts; taskevents has failed its dispatch or sent it again.",
 			namespace: "AWS/SQS", metric: "NumberOfMessagesReceived", statistic: "Sum", dimensions: map[string]string{"QueueName": c.deadQueue()},
 			threshold: 1, seconds: 300, points: 1, of: 1},
+		{id: "dead-letters-waiting", text: "Messages that were given up wait for a quarter of an hour: taskevents does not take them.",
+			namespace: "AWS/SQS", metric: "ApproximateNumberOfMessagesVisible", statistic: "Maximum", dimensions: map[string]string{"QueueName": c.deadQueue()},
+			threshold: 1, seconds: 300, points: 3, of: 3},
 		{id: "scheduler-throttles", anchor: "throttles", text: "Invocations of the scheduler are throttled.",
 			namespace: "AWS/Lambda", metric: "Throttles", statistic: "Sum", dimensions: map[string]string{"FunctionName": scheduler},
 			threshold: 1, seconds: 60, points: 5, of: 5},
@@ -68,9 +71,6 @@ func (c control) alarms() []alarm {
 			namespace: "AWS/Lambda", metric: "Errors", statistic: "Sum", dimensions: map[string]string{"FunctionName": c.cfg.FunctionName(name)},
 			threshold: 1, seconds: 300, points: 3, of: 3})
 	}
-	as = append(as, alarm{id: "dead-letters-waiting", text: "Messages that were given up wait for a quarter of an hour: taskevents does not take them.",
-		namespace: "AWS/SQS", metric: "ApproximateNumberOfMessagesVisible", statistic: "Maximum", dimensions: map[string]string{"QueueName": c.deadQueue()},
-		threshold: 1, seconds: 300, points: 3, of: 3})
 	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
 		as = append(as, alarm{id: "worker-throttles-" + q.Name, anchor: "throttles",
 			text:      "Workers of queue " + q.Name + " wait for Lambda concurrency.",

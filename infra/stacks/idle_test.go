@@ -58,11 +58,17 @@ func TestIdleTick(t *testing.T) {
 		}
 		total := meter.Total()
 		t.Logf("%s: %.2f read units and %.2f write units a tick\n%s", c.name, total.ReadUnits/ticks, total.TotalWriteUnits()/ticks, meter)
-		if limit := idlecost.Default().TickReads; total.ReadUnits/ticks > limit {
-			t.Errorf("an idle tick reads %.1f units; the bill assumes %v", total.ReadUnits/ticks, limit)
+		// A function that is invoked every minute stays warm; it is made anew a few
+		// times a day, which must not cost much more either.
+		reads, writes := idlecost.Default().TickReads, idlecost.Default().TickWrites
+		if c.cold {
+			reads, writes = 5*reads, 5*writes
 		}
-		if limit := idlecost.Default().TickWrites; total.TotalWriteUnits()/ticks > limit {
-			t.Errorf("an idle tick writes %.1f units; the bill assumes %v", total.TotalWriteUnits()/ticks, limit)
+		if got := total.ReadUnits / ticks; got > reads {
+			t.Errorf("an idle tick reads %.1f units; the bill assumes %v", got, reads)
+		}
+		if got := total.TotalWriteUnits() / ticks; got > writes {
+			t.Errorf("an idle tick writes %.2f units; the bill assumes %v", got, writes)
 		}
 	}
 }
