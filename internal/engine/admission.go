@@ -51,19 +51,6 @@ func (a *admission) perDagFull(l *lane) bool {
 	return a.perTask[k] >= most
 }
 
-// blockedBy says, by task, what keeps the first waiter of a run's task from a slot.
-func (a *admission) blockedBy(key store.RunKey) map[airflow.TaskID]scheduler.Code {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := map[airflow.TaskID]scheduler.Code{}
-	for lk, l := range a.lanes { // a map of its own: order does not matter
-		if lk.run == key && len(l.waiting) > 0 {
-			out[l.node.ID] = a.why(l)
-		}
-	}
-	return out
-}
-
 type poolState struct {
 	exists          bool
 	slots           int

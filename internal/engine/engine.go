@@ -320,6 +320,7 @@ type run struct {
 	slots         *admission
 	settled       map[string]slotsUse
 	owes          []string
+	refused       map[airflow.TaskID]refusal
 	armed, arming time.Time
 	watched       map[uint32]bool
 }

@@ -21,10 +21,15 @@ import (
 type limit struct {
 	name            string // of the ledger
 	slots           int
-	code            scheduler.Code // why an instance waits for it
 	includeDeferred bool
 	pool            string         // set for pools
 	task            airflow.TaskID // set for max_active_tis_per_dag
+}
+
+// refusal is what a limit kept back of a task when the run last asked.
+type refusal struct {
+	limit string
+	count int
 }
 
 // slotsUse is what a run has to do with one limit.
@@ -60,15 +65,15 @@ func (e *Engine) limitsOf(r *run) []limit {
 		}
 	}
 	if e.cfg.Parallelism > 0 && len(r.graph.Tasks) > 0 {
-		add(limit{name: "parallelism", slots: e.cfg.Parallelism, code: scheduler.CodeExecutorFull})
+		add(limit{name: "parallelism", slots: e.cfg.Parallelism})
 	}
 	for i := range r.graph.Tasks {
 		n := &r.graph.Tasks[i]
 		if p, ok := e.pools.get(n.Task.Pool); ok && p.Slots != airflow.UnlimitedSlots {
-			add(limit{name: "pool:" + p.Name, slots: p.Slots, code: scheduler.CodePoolFull, includeDeferred: p.IncludeDeferred, pool: p.Name})
+			add(limit{name: "pool:" + p.Name, slots: p.Slots, includeDeferred: p.IncludeDeferred, pool: p.Name})
 		}
 		if n.Task.MaxActiveTIsPerDag > 0 {
-			add(limit{name: fmt.Sprintf("tis:%s:%s", r.key.DagID, n.ID), slots: n.Task.MaxActiveTIsPerDag, code: scheduler.CodeMaxTIsPerDag, includeDeferred: true, task: n.ID})
+			add(limit{name: fmt.Sprintf("tis:%s:%s", r.key.DagID, n.ID), slots: n.Task.MaxActiveTIsPerDag, includeDeferred: true, task: n.ID})
 		}
 	}
 	// The narrowest first: what one limit refuses is not asked of the next.
@@ -199,6 +204,7 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 		allowed = allowedInRun(r)
 	}
 	quotas := map[string]int{}
+	r.refused = map[airflow.TaskID]refusal{}
 	for i, l := range limits {
 		u := &uses[i]
 		if held {
@@ -212,18 +218,23 @@ func (e *Engine) admitShared(ctx context.Context, r *run, facts scheduler.Facts,
 		if len(want) == 0 && len(r.settled[l.name].want) == 0 {
 			continue
 		}
+		var given map[airflow.TaskID]int
 		err := e.withLedger(ctx, l.name, func(led *scheduler.Ledger) bool {
 			quota, granted, changed := led.Request(scheduler.RunKey(r.key), r.version, e.name, u.held, want, l.slots, scheduler.At(now))
 			quotas[l.name] = quota
-			for _, lane := range u.want {
-				allowed[lane.Task] = granted[lane.Task]
-			}
+			given = granted
 			return changed
 		})
 		if err != nil {
 			return err
 		}
 		r.owes = append(r.owes, l.name)
+		for _, lane := range want {
+			allowed[lane.Task] = given[lane.Task]
+			if n := lane.Count - given[lane.Task]; n > 0 && r.refused[lane.Task].count == 0 {
+				r.refused[lane.Task] = refusal{l.name, n}
+			}
+		}
 	}
 	a.setQuotas(limits, quotas, e.pools.all(), r.key)
 	if granted := a.pump(r.key); len(granted) > 0 {
@@ -303,19 +314,17 @@ func (a *admission) setQuotas(limits []limit, quotas map[string]int, pools []air
 }
 
 // settle tells the ledgers what is true after a commit, and pokes the runs that
-// were given slots. force settles every limit of the run, for repairs.
-func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
+// were given slots..
+func (e *Engine) settle(ctx context.Context, r *run) error {
 	e.mu.Lock()
-	force = force || e.unsettled[r.key]
+	force := e.unsettled[r.key]
 	delete(e.unsettled, r.key)
 	e.mu.Unlock()
 	limits := e.limitsOf(r)
 	uses := e.use(r, limits)
-	blocked := e.slotsOf(r).blockedBy(r.key)
 	var first error
 	before := r.settled
 	r.settled = map[string]slotsUse{}
-	var allowed map[airflow.TaskID]int
 	owed := map[string]bool{}
 	for _, n := range r.owes {
 		owed[n] = true
@@ -325,17 +334,12 @@ func (e *Engine) settle(ctx context.Context, r *run, force bool) error {
 		u := uses[i]
 		var waiting []scheduler.LedgerLane
 		for _, lane := range u.want {
-			if c := blocked[lane.Task]; c == l.code || c == scheduler.CodePoolTooSmall && l.pool != "" {
+			// What another limit keeps back does not wait for this one: given a slot, it
+			// could not take it.
+			if no := r.refused[lane.Task]; no.limit == l.name {
+				lane.Count = min(lane.Count, no.count)
 				waiting = append(waiting, lane)
 			}
-		}
-		if len(waiting) > 0 {
-			// What the run's own limit keeps back does not wait for this one: given a
-			// slot it could not take it.
-			if allowed == nil {
-				allowed = allowedInRun(r)
-			}
-			waiting = capLanes(waiting, allowed)
 		}
 		was := before[l.name]
 		if !force && !owed[l.name] && was.held == u.held && len(was.want) == 0 && len(waiting) == 0 {

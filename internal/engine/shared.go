@@ -281,7 +281,12 @@ func (e *Engine) redo(ctx context.Context, k store.RunKey) error {
 		return nil
 	}
 	e.armAgain(ctx, r)
-	return e.settle(ctx, r, true)
+	// The step asks for slots again and says what it holds.
+	e.mu.Lock()
+	e.unsettled[k] = true
+	e.mu.Unlock()
+	e.poke(r)
+	return nil
 }
 
 // endDispatch ends a dispatch that will not report: nobody took its message, its

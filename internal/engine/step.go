@@ -59,7 +59,7 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 		if o, err = e.guarded(ctx, r, mail); err == nil {
 			e.recovered(ctx, r)
 			if e.shared && r.state != nil {
-				if serr := e.settle(ctx, r, false); serr != nil {
+				if serr := e.settle(ctx, r); serr != nil {
 					e.log.ErrorContext(ctx, "slots not given back; the sweep repairs it", "run", r.key.String(), "err", serr)
 					e.noteRun(r.key, serr)
 				}
