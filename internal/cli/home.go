@@ -71,7 +71,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	}
 	ignoreFirst, useSchedule, paused := cfg.Scheduler.IgnoreFirstDependsOnPastByDefault, cfg.Scheduler.UseJobSchedule, cfg.Core.DagsArePausedAtCreation
 	return localapp.Options{
-		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor,
+		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor, WorkerToken: cfg.Gust.WorkerToken,
 		Engine: engine.Config{
 			Parallelism: cfg.Core.Parallelism, MaxMapLength: cfg.Core.MaxMapLength, MaxRequeues: noneIfZero(cfg.Scheduler.NumStuckInQueuedRetries), MaxRetryDelay: atOnceIfZero(cfg.Core.MaxTaskRetryDelay),
 			QueuedTimeout: cfg.Scheduler.TaskQueuedTimeout, HeartbeatTimeout: cfg.Scheduler.TaskInstanceHeartbeatTimeout,

@@ -32,32 +32,38 @@ type WorkerOptions struct {
 func (c *command) worker() *cobra.Command {
 	var (
 		queues, queue string
+		apiURL        string
 		concurrency   int
 		stopAfter     time.Duration
 	)
-	cmd := c.companion("worker", "Run tasks of queues of a deployment on AWS",
-		"no deployment on AWS is configured ("+awsenv.Table+" is not set), so tasks run in the process of `gust standalone` or `gust scheduler` (LocalExecutor): ")
+	cmd := c.companion("worker", "Run tasks of queues: of a server on another machine, or of a deployment on AWS",
+		"neither --api-url nor a deployment on AWS ("+awsenv.Table+") is given, so tasks run in the process of `gust standalone` or `gust scheduler` (LocalExecutor): ")
 	idle := cmd.RunE
-	cmd.Long = `Takes tasks from the queues of a deployment on AWS and runs them, on any machine
-with AWS credentials. The variables of the deployment's functions say where it is
+	cmd.Long = `With --api-url it pulls tasks from a server on another machine (gust standalone
+or gust scheduler with EdgeExecutor), with the token GUST_WORKER_TOKEN. Use https
+where the network is not yours.
+
+Else it takes tasks from the queues of a deployment on AWS, on any machine with
+AWS credentials. The variables of the deployment's functions say where it is
 (` + awsenv.Table + `, ` + awsenv.TaskQueues + `, …); with ` + awsenv.ECSDispatch + ` set it runs that one dispatch and ends.
 
 The first SIGTERM or Ctrl-C lets running tasks end, for --stop-after at most; the
 second ends them at once. They are then reported as failed, and retried.
 
-Without a deployment it has nothing to do, as the server runs the tasks itself,
+Without either it has nothing to do, as the server runs the tasks itself,
 and waits to be stopped, so that service files written for Airflow keep working.`
-	cmd.Example = "  gust worker --queue python --concurrency 4\n  gust worker -q default,python --stop-after 100s"
+	cmd.Example = "  gust worker --queue python --concurrency 4\n  gust worker -q default,python --stop-after 100s\n  GUST_WORKER_TOKEN=… gust worker --api-url http://scheduler:8080"
 	f := cmd.Flags()
 	f.StringVarP(&queues, "queues", "q", "", "queues to serve, separated by commas (default "+awsenv.WorkerQueue+", then "+awsenv.DefaultQueue+")")
 	f.StringVar(&queue, "queue", "", "same as --queues")
+	f.StringVar(&apiURL, "api-url", "", "server to pull tasks from, such as http://host:8080")
 	f.IntVarP(&concurrency, "concurrency", "c", 0, "how many tasks run at once (default 16)")
 	f.DurationVar(&stopAfter, "stop-after", 0, "how long running tasks may go on after a signal to stop; 0 = as long as they take")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if c.env.Getenv(awsenv.Table) == "" {
+		if apiURL == "" && c.env.Getenv(awsenv.Table) == "" {
 			return idle(cmd, args)
 		}
-		if c.env.RunWorker == nil {
+		if apiURL == "" && c.env.RunWorker == nil {
 			return errors.New(awsenv.Table + " names a deployment on AWS, but this program was built without AWS: build it with the tag aws (go build -tags aws ./cmd/gust), or use the image")
 		}
 		if concurrency < 0 || stopAfter < 0 {
@@ -81,14 +87,18 @@ and waits to be stopped, so that service files written for Airflow keep working.
 			}
 			o.Queues = []string{q}
 		}
-		return c.serveQueues(cmd.Context(), o)
+		run := c.env.RunWorker
+		if apiURL != "" {
+			run = func(ctx context.Context, o WorkerOptions) error { return c.pullWorker(ctx, apiURL, o) }
+		}
+		return c.serveQueues(cmd.Context(), o, run)
 	}
 	return cmd
 }
 
 // serveQueues runs the worker until it is told to stop once (no more tasks) or
 // twice (end what runs).
-func (c *command) serveQueues(ctx context.Context, o WorkerOptions) error {
+func (c *command) serveQueues(ctx context.Context, o WorkerOptions, run func(context.Context, WorkerOptions) error) error {
 	first, stopFirst := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stopFirst()
 	ctx, end := context.WithCancelCause(ctx)
@@ -113,5 +123,5 @@ func (c *command) serveQueues(ctx context.Context, o WorkerOptions) error {
 			end(errors.New("the worker was stopped"))
 		}
 	}()
-	return c.env.RunWorker(ctx, o)
+	return run(ctx, o)
 }

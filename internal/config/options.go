@@ -31,9 +31,11 @@ type Config struct {
 type Core struct {
 	// DagsFolder is the folder with the DAG files. Default {home}/dags.
 	DagsFolder string `key:"dags_folder" default:"{home}/dags" kind:"path"`
-	// Executor runs the tasks: LocalExecutor (a bounded pool on this machine) or
-	// SequentialExecutor (one at a time). Default LocalExecutor.
-	Executor string `key:"executor" default:"LocalExecutor" oneof:"LocalExecutor,SequentialExecutor"`
+	// Executor runs the tasks that name none: LocalExecutor (a bounded pool on this
+	// machine), SequentialExecutor (one at a time), or EdgeExecutor, whose workers pull
+	// from this server (gust worker --api-url); CeleryExecutor is another name of it.
+	// Default LocalExecutor.
+	Executor string `key:"executor" default:"LocalExecutor" oneof:"LocalExecutor,SequentialExecutor,EdgeExecutor,CeleryExecutor"`
 	// Parallelism is how many task instances may be queued or running at once. Default 32.
 	Parallelism int `key:"parallelism" default:"32" min:"1"`
 	// MaxActiveTasksPerDag is max_active_tasks of DAGs that set none: task instances
@@ -290,6 +292,9 @@ type Gust struct {
 	// PythonZygotes is how many Python processes are kept ready to start tasks faster;
 	// 0 starts one for each task. Default 2.
 	PythonZygotes int `key:"python_zygotes" default:"2" min:"0"`
+	// WorkerToken lets workers on other machines pull tasks from this server, and is
+	// what such a worker presents; at least 16 characters. Default (empty): nobody may.
+	WorkerToken string `key:"worker_token" default:"" sensitive:"true"`
 	// RecordDecisions keeps the inputs of every scheduling step, for `gust replay`.
 	// Default True.
 	RecordDecisions bool `key:"record_decisions" default:"True"`

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/blob"
 	"github.com/gustflow/gust/internal/blob/fileblob"
 	"github.com/gustflow/gust/internal/bundle"
 	"github.com/gustflow/gust/internal/callback"
@@ -27,6 +28,7 @@ import (
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/pyproc"
+	"github.com/gustflow/gust/internal/worker/remote"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
@@ -34,9 +36,11 @@ import (
 type Options struct {
 	Home       string
 	DagsFolder string // "" = <home>/dags
-	// Executor is LocalExecutor (default) or SequentialExecutor.
+	// Executor is LocalExecutor (default), SequentialExecutor or EdgeExecutor.
 	Executor string
-	Engine   engine.Config
+	// WorkerToken lets workers on other machines pull tasks; "" = none may.
+	WorkerToken string
+	Engine      engine.Config
 	// LogFolder is [logging] base_log_folder. Default: <home>/logs.
 	LogFolder string
 	LogLevel  taskrunner.Level
@@ -106,6 +110,8 @@ type App struct {
 	log    *slog.Logger
 	driver *sqlitekv.Store
 	router *executor.Router
+	edge   *remote.Executor // nil without WorkerToken
+	blobs  blob.Store
 	shares *proc.Shares
 	lock   *Lock
 	steps  *recorder
@@ -158,6 +164,7 @@ func (a *App) wire(passive bool) error {
 	}
 	a.Store = store.New(d, a.Keys)
 	blobs, err := fileblob.Open(a.Home.path("blobs"), fileblob.Options{})
+	a.blobs = blobs
 	if err != nil {
 		return err
 	}

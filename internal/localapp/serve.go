@@ -25,6 +25,7 @@ import (
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/pyproc"
+	"github.com/gustflow/gust/internal/worker/remote"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
@@ -57,7 +58,9 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 	if err := a.EnsurePools(ctx); err != nil {
 		return fmt.Errorf("default pool: %w", err)
 	}
-	a.startWorker()
+	if err := a.startWorker(); err != nil {
+		return err
+	}
 	if so.Opened != nil {
 		so.Opened(a)
 	}
@@ -88,7 +91,11 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 		addr = l.Addr().String()
 		at := "http://" + strings.NewReplacer("[::]:", "localhost:", "0.0.0.0:", "localhost:").Replace(addr)
 		a.served.Store(&at)
-		srv := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
+		handler, err := a.handler()
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 		run(func() {
 			if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				a.log.Error("HTTP server ended", "err", err)
@@ -158,7 +165,7 @@ func (a *App) startProcessor(so ServeOptions, first chan<- dagprocessor.Summary)
 }
 
 // startWorker makes the worker and the executors around it.
-func (a *App) startWorker() {
+func (a *App) startWorker() error {
 	zygotes := a.Options.PythonZygotes
 	if zygotes == 0 {
 		zygotes = 2
@@ -211,8 +218,19 @@ func (a *App) startWorker() {
 	if a.Options.Executor == executor.SequentialExecutor {
 		executors = []executor.Executor{sequential, local}
 	}
+	if a.Options.WorkerToken != "" {
+		a.edge = remote.NewExecutor("")
+		executors = append(executors, a.edge)
+	}
+	if remoteExecutor(a.Options.Executor) {
+		if a.edge == nil {
+			return fmt.Errorf("[core] executor is %s, whose workers run elsewhere, but no token lets them in: set [gust] worker_token (GUST_WORKER_TOKEN), here and on the workers", a.Options.Executor)
+		}
+		executors[0], executors[2] = executors[2], executors[0]
+	}
 	a.router = executor.NewRouter(a.refuse, executors...)
 	a.Engine.SetSubmitter(submitter{a})
+	return nil
 }
 
 // Operators are those of this machine: all of Gust's, with SQL and its drivers.
@@ -309,8 +327,8 @@ func (a *App) recover(ctx context.Context) error {
 }
 
 // handler serves what is open before the API exists.
-func (a *App) handler() http.Handler {
-	return apishell.Handler(apishell.Options{
+func (a *App) handler() (http.Handler, error) {
+	shell := apishell.Handler(apishell.Options{
 		Store: func(ctx context.Context) error {
 			_, err := a.Store.GetPool(ctx, airflow.DefaultPool)
 			return err
@@ -324,4 +342,15 @@ func (a *App) handler() http.Handler {
 			return ps
 		},
 	})
+	if a.edge == nil {
+		return shell, nil
+	}
+	workers, err := a.workerServer()
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(remote.Prefix+"/", workers)
+	mux.Handle("/", shell)
+	return mux, nil
 }

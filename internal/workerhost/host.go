@@ -131,6 +131,7 @@ type Host struct {
 	log     *slog.Logger
 	backend *backend
 	bundles *switchable
+	shares  *proc.Shares // for run_as_user; nil in a sandbox, whose user can be no other
 
 	mu  sync.Mutex
 	gen *generation
@@ -190,6 +191,9 @@ func New(o Options) (*Host, error) {
 	}
 	if h.o.Python == "" {
 		h.o.Python = h.cfg.Gust.Python
+	}
+	if !h.o.Sandboxed {
+		h.shares = proc.NewShares(h.o.Installation)
 	}
 	if h.o.Environ == nil {
 		h.o.Environ = sandbox.Environ(os.Environ())
@@ -381,7 +385,8 @@ func (h *Host) newGeneration(dag airflow.DagID, m *mask.Masker, bundles Bundles)
 		Callbacks: h.backend.limited(g.callbacks), HeartbeatInterval: h.o.HeartbeatInterval, KilledTaskCleanupTime: grace,
 		MaxTemplatedFieldLength: cfg.Core.MaxTemplatedFieldLength, MaxMapLength: cfg.Core.MaxMapLength,
 		MaxFailedHeartbeats: cfg.Workers.MaxFailedHeartbeats, AllowedClasses: cfg.Core.AllowedDeserializationClasses,
-		IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams, RetryFor: h.o.ReportRetry,
+		IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams, RetryFor: h.o.ReportRetry, DefaultImpersonation: cfg.Core.DefaultImpersonation,
+		Shares: h.shares,
 	})
 	return g
 }

@@ -5,8 +5,6 @@ package awsworker
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -175,26 +173,9 @@ func (w *Worker) Message(ctx context.Context, body string, limit workerhost.Limi
 func LambdaIdentity(getenv func(string) string) worker.Identity {
 	group, stream := getenv("AWS_LAMBDA_LOG_GROUP_NAME"), getenv("AWS_LAMBDA_LOG_STREAM_NAME")
 	if group == "" || stream == "" {
-		return identity("")
+		return workerhost.NewIdentity("")
 	}
-	return identity(taglog.Host(taglog.KindLambda, group, stream))
-}
-
-// identity is that of this process on a host; "" is this machine's name. Its PID
-// is a number of its own for each start: a sandbox or container may run another
-// process with the same name and process id after a crash, which must not pass
-// for this one, because the claim of a process may be repeated by it.
-func identity(hostname string) worker.Identity {
-	id := taskrunner.Self()
-	if hostname != "" {
-		id.Hostname = hostname
-	}
-	var b [4]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		panic(err) // the system has no randomness
-	}
-	id.PID = int(binary.BigEndian.Uint32(b[:]) >> 1)
-	return id
+	return workerhost.NewIdentity(taglog.Host(taglog.KindLambda, group, stream))
 }
 
 // FindPython is the interpreter of the Lambda runtime, or what the settings say.

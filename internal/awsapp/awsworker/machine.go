@@ -77,7 +77,7 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 		return err
 	}
 	wo := Options{
-		Identity: identity(""), Config: settings, Environ: o.Environ, Python: settings.Gust.Python,
+		Identity: workerhost.NewIdentity(""), Config: settings, Environ: o.Environ, Python: settings.Gust.Python,
 		CacheDir: filepath.Join(o.Home, "cache"), Log: o.Log,
 	}
 	installation := "gust-worker-" + fmt.Sprintf("%x", hash(o.Home))
