@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/worker/pyproc"
 	"github.com/gustflow/gust/internal/worker/serde"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
@@ -36,110 +37,192 @@ func Register(r registrar) {
 	}
 }
 
-// handler turns the rows of a statement into its result.
-type handler int
+// handling says what becomes of the rows of a statement.
+type handling int
 
 const (
-	fetchAll handler = iota
+	fetchAll handling = iota
 	fetchOne
 	fetchNone
+	fetchPython // a function of the author's makes something of the cursor
 )
+
+// handler turns the rows of a statement into its result.
+type handler struct {
+	handling
+	python *serde.Callable
+}
 
 func readHandler(a *taskrunner.Args, given bool) handler {
 	if !given {
-		return fetchAll
+		return handler{}
 	}
 	c := a.Callable("handler")
 	if c == nil {
-		return fetchNone
+		return handler{handling: fetchNone}
 	}
 	switch name := c.String(); {
-	case strings.HasSuffix(name, "fetch_all_handler"):
-		return fetchAll
-	case strings.HasSuffix(name, "fetch_one_handler"):
-		return fetchOne
+	case strings.HasPrefix(name, "airflow.providers.common.sql.hooks.") && strings.HasSuffix(name, ".fetch_all_handler"):
+		return handler{}
+	case strings.HasPrefix(name, "airflow.providers.common.sql.hooks.") && strings.HasSuffix(name, ".fetch_one_handler"):
+		return handler{handling: fetchOne}
 	}
-	a.Reject("handler", "expected fetch_all_handler, fetch_one_handler or None, got %s: process the rows in a downstream task", c)
-	return fetchNone
+	return handler{fetchPython, c}
+}
+
+// single is DbApiHook's return_single_query_results: one result, not a list of them.
+func single(isText bool, split *bool, last bool) bool {
+	if split != nil && !*split {
+		return isText
+	}
+	return isText && last
 }
 
 func execute(class, connArg string) taskrunner.OperatorFunc {
 	return func(ctx context.Context, t *taskrunner.Task) (*taskrunner.Result, error) {
 		a := t.Args
 		_, given := t.Spec.Kwargs["handler"]
-		h := readHandler(a, given)
-		var statements []string
-		script, isText := a.Get("sql").(string)
-		if !isText {
-			statements = a.Strings("sql")
+		q := query{handler: readHandler(a, given), parameters: a.Get("parameters")}
+		var split *bool
+		if a.Has("split_statements") {
+			b := a.Bool("split_statements", false)
+			split = &b
 		}
-		if !a.Has("sql") {
-			a.Reject("sql", "is missing: give a statement or a list of them")
-		}
-		connID := a.String("conn_id", "")
-		if connArg != "" && a.Has(connArg) {
-			connID = a.String(connArg, "")
-		}
-		if connID == "" {
-			a.Reject("conn_id", "is missing: give the id of a connection")
-		}
-		autocommit, split, last := a.Bool("autocommit", false), a.Bool("split_statements", false), a.Bool("return_last", true)
+		isText := q.read(a, "sql", split != nil && *split)
+		q.connect(a, connArg)
+		last := a.Bool("return_last", true)
 		processor := a.Callable("output_processor")
+		q.autocommit = a.Bool("autocommit", false)
 		if err := a.Err(); err != nil {
 			return nil, err
 		}
 		// Without a push nobody reads the rows, unless the class asks for them.
 		if !t.Task.DoXComPush && !a.Bool("requires_result_fetch", false) {
-			h = fetchNone
+			q.handler = handler{handling: fetchNone}
 		}
-		conn, err := t.Connection(ctx, connID)
+		results, err := q.run(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		db, d, err := open(conn, a.String("database", ""))
-		if err != nil {
-			return nil, err
-		}
-		defer db.Close()
-		if isText {
-			statements = []string{script}
-			if split {
-				statements = splitSQL(script)
-			}
-		}
-		if len(statements) == 0 {
-			return nil, errors.New("List of SQL statements is empty")
-		}
-		results, err := run(ctx, t, db, d, statements, a.Get("parameters"), autocommit, h)
-		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return nil, cause
-			}
-			return nil, err
-		}
-		if h == fetchNone {
+		if q.handler.handling == fetchNone {
 			return &taskrunner.Result{}, nil
 		}
-		var out jinja.Value = jinja.NewList(results...)
-		if isText && last || isText && !split {
-			out = results[len(results)-1]
+		one := single(isText, split, last)
+		if one {
+			results = results[len(results)-1:]
 		}
-		value, err := serde.EncodeXCom(out)
-		if err != nil {
-			return nil, err
+		values, descriptions := jinja.NewList(), jinja.NewList()
+		for _, r := range results {
+			values.Items = append(values.Items, r.value)
+			descriptions.Items = append(descriptions.Items, r.description())
 		}
-		if processor != nil {
-			res, err := t.Python(ctx, taskrunner.PythonCall{Kind: "python", Callable: processor, Args: jinja.NewList(out, nil)})
+		if a.Bool("show_return_value_in_logs", false) {
+			text, err := jinja.Repr(values)
 			if err != nil {
 				return nil, err
 			}
-			value = res.Value
+			t.Log.Info("Operator output is: " + text)
 		}
-		if a.Bool("show_return_value_in_logs", false) {
-			t.Log.Info("Done. Returned value was: " + string(value))
+		if processor != nil { // it takes and returns a list, also of a single result
+			res, err := t.Python(ctx, taskrunner.PythonCall{Kind: "python", Callable: processor, Args: jinja.NewList(values, descriptions)})
+			if err != nil {
+				return nil, err
+			}
+			if !one {
+				return &taskrunner.Result{Value: res.Value}, nil
+			}
+			var list []json.RawMessage
+			if err := json.Unmarshal(res.Value, &list); err != nil || len(list) == 0 {
+				return nil, fmt.Errorf("output_processor %s must return a list with one element per statement, got %s", processor, res.Value)
+			}
+			return &taskrunner.Result{Value: list[len(list)-1]}, nil
 		}
-		return &taskrunner.Result{Value: value}, nil
+		var out jinja.Value = values
+		if one {
+			out = values.Items[len(values.Items)-1]
+		}
+		value, err := serde.EncodeXCom(out)
+		return &taskrunner.Result{Value: value}, err
 	}
+}
+
+// query is what an operator asks of a database.
+type query struct {
+	connID, database string
+	statements       []string
+	parameters       jinja.Value
+	autocommit       bool
+	handler          handler
+}
+
+// read takes the statements of an argument, text or a list of texts.
+func (q *query) read(a *taskrunner.Args, name string, split bool) (isText bool) {
+	script, isText := a.Get(name).(string)
+	switch {
+	case !a.Has(name):
+		a.Reject(name, "is missing: give a statement or a list of them")
+	case !isText:
+		q.statements = a.Strings(name)
+	case split:
+		q.statements = splitSQL(script)
+	case strings.TrimSpace(script) != "":
+		q.statements = []string{script}
+	}
+	return isText
+}
+
+// connect takes the connection's id from conn_id, or from the name that an older
+// operator has for it.
+func (q *query) connect(a *taskrunner.Args, older string) {
+	q.connID, q.database = a.String("conn_id", ""), a.String("database", "")
+	if older != "" && a.Has(older) {
+		q.connID = a.String(older, "")
+	}
+	if q.connID == "" {
+		a.Reject("conn_id", "is missing: give the id of a connection")
+	}
+}
+
+// run executes the statements and returns a result for each.
+func (q *query) run(ctx context.Context, t *taskrunner.Task) ([]result, error) {
+	conn, err := t.Connection(ctx, q.connID)
+	if err != nil {
+		return nil, err
+	}
+	db, d, err := open(conn, q.database)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	if len(q.statements) == 0 {
+		return nil, errors.New("List of SQL statements is empty")
+	}
+	results, err := run(ctx, t, db, d, q.statements, q.parameters, q.autocommit, q.handler)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, err
+	}
+	return results, nil
+}
+
+// result is what a handler made of a statement.
+type result struct {
+	value   jinja.Value
+	columns []string // nil for a statement without rows
+}
+
+// description is the cursor's: a tuple of seven per column, None without a result.
+func (r result) description() jinja.Value {
+	if r.columns == nil {
+		return nil
+	}
+	out := jinja.NewList()
+	for _, c := range r.columns {
+		out.Items = append(out.Items, jinja.NewTuple(c, nil, nil, nil, nil, nil, nil))
+	}
+	return out
 }
 
 // querier is a connection or a transaction.
@@ -149,7 +232,7 @@ type querier interface {
 
 // run executes the statements on one connection: each committed by itself with
 // autocommit, else all together at the end.
-func run(ctx context.Context, t *taskrunner.Task, db *sql.DB, d dialect, statements []string, params jinja.Value, autocommit bool, h handler) ([]jinja.Value, error) {
+func run(ctx context.Context, t *taskrunner.Task, db *sql.DB, d dialect, statements []string, params jinja.Value, autocommit bool, h handler) ([]result, error) {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -164,7 +247,7 @@ func run(ctx context.Context, t *taskrunner.Task, db *sql.DB, d dialect, stateme
 		defer tx.Rollback() // after a commit it does nothing
 		q = tx
 	}
-	var results []jinja.Value
+	var results []result
 	for _, s := range statements {
 		query, args, err := d.bind(s, params)
 		if err != nil {
@@ -183,12 +266,17 @@ func run(ctx context.Context, t *taskrunner.Task, db *sql.DB, d dialect, stateme
 		if err != nil {
 			return nil, err
 		}
-		v, n, err := fetch(rows, h)
+		r, n, err := fetch(rows, h.handling)
 		if err != nil {
 			return nil, err
 		}
 		t.Log.Info("Rows fetched: " + strconv.Itoa(n))
-		results = append(results, v)
+		if h.handling == fetchPython {
+			if r.value, err = handle(ctx, t, h.python, r); err != nil {
+				return nil, err
+			}
+		}
+		results = append(results, r)
 	}
 	if tx != nil {
 		return results, tx.Commit()
@@ -196,13 +284,35 @@ func run(ctx context.Context, t *taskrunner.Task, db *sql.DB, d dialect, stateme
 	return results, nil
 }
 
+// handle lets a function of the author's make something of a cursor, while the
+// transaction is open: if it fails, nothing is committed.
+func handle(ctx context.Context, t *taskrunner.Task, c *serde.Callable, r result) (jinja.Value, error) {
+	cur := &pyproc.Cursor{Columns: r.columns}
+	if r.columns != nil {
+		rows, err := serde.EncodeXCom(r.value)
+		if err != nil {
+			return nil, err
+		}
+		cur.Rows = rows
+	}
+	res, err := t.Python(ctx, taskrunner.PythonCall{Kind: "python", Callable: c, Cursor: cur})
+	if err != nil {
+		return nil, err
+	}
+	return serde.Encoded(res.Value), nil
+}
+
 // fetch reads a result: nil for a statement without one, a list of tuples, or
-// with fetchOne the first tuple.
-func fetch(rows *sql.Rows, h handler) (jinja.Value, int, error) {
+// with fetchOne the first tuple. It also returns how many rows there were.
+func fetch(rows *sql.Rows, h handling) (result, int, error) {
 	defer rows.Close()
 	types, err := rows.ColumnTypes()
 	if err != nil {
-		return nil, 0, err
+		return result{}, 0, err
+	}
+	var r result
+	for _, c := range types {
+		r.columns = append(r.columns, c.Name())
 	}
 	list := jinja.NewList()
 	n := 0
@@ -217,13 +327,13 @@ func fetch(rows *sql.Rows, h handler) (jinja.Value, int, error) {
 			ptrs[i] = &cells[i]
 		}
 		if err := rows.Scan(ptrs...); err != nil {
-			return nil, n, err
+			return r, n, err
 		}
 		row := jinja.NewTuple()
 		for i, c := range cells {
 			v, err := cell(c, types[i].DatabaseTypeName())
 			if err != nil {
-				return nil, n, fmt.Errorf("column %q: %w", types[i].Name(), err)
+				return r, n, fmt.Errorf("column %q: %w", types[i].Name(), err)
 			}
 			row.Items = append(row.Items, v)
 		}
@@ -233,18 +343,18 @@ func fetch(rows *sql.Rows, h handler) (jinja.Value, int, error) {
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, n, err
+		return r, n, err
 	}
 	switch {
 	case len(types) == 0 || h == fetchNone:
-		return nil, n, rows.Close()
 	case h == fetchOne:
-		if len(list.Items) == 0 {
-			return nil, n, rows.Close()
+		if len(list.Items) > 0 {
+			r.value = list.Items[0]
 		}
-		return list.Items[0], n, rows.Close()
+	default:
+		r.value = list
 	}
-	return list, n, rows.Close()
+	return r, n, rows.Close()
 }
 
 // cell converts a column to what Python's drivers give.

@@ -42,7 +42,11 @@ type Job struct {
 	// Isolated runs the function from its source alone (virtualenv operators).
 	Isolated bool      `json:"isolated,omitempty"`
 	Response *Response `json:"response,omitempty"`
-	LogValue bool      `json:"log_value,omitempty"`
+	// Responses go ahead of the arguments as one list, as Response does alone.
+	Responses []*Response `json:"responses,omitempty"`
+	// Cursor goes ahead of the arguments: what a statement has given.
+	Cursor   *Cursor `json:"cursor,omitempty"`
+	LogValue bool    `json:"log_value,omitempty"`
 	// Timeout, in seconds, raises AirflowTaskTimeout in the callable; 0 = none.
 	Timeout float64  `json:"timeout,omitempty"`
 	SysPath []string `json:"sys_path,omitempty"`
@@ -83,6 +87,13 @@ type Response struct {
 	Headers    map[string]string `json:"headers,omitempty"`
 	Content    []byte            `json:"content"` // base64 in JSON
 	Encoding   string            `json:"encoding,omitempty"`
+}
+
+// Cursor is the result of an SQL statement, as a handler sees it.
+type Cursor struct {
+	// Columns are the names; nil for a statement without a result.
+	Columns []string        `json:"columns"`
+	Rows    json.RawMessage `json:"rows,omitempty"` // XCom-encoded
 }
 
 // Result is how a job ended.

@@ -138,6 +138,28 @@ func (o *Opaque) Attr(string) (jinja.Value, bool, error) { return nil, false, ni
 // PyRepr implements jinja.Reprer.
 func (o *Opaque) PyRepr() string { return string(o.Raw) }
 
+// Encoded is an XCom-encoded value that is passed on as it is.
+type Encoded json.RawMessage
+
+// PyType implements jinja.Object.
+func (e Encoded) PyType() *jinja.Type { return typeOpaque }
+
+// Attr implements jinja.Object.
+func (e Encoded) Attr(string) (jinja.Value, bool, error) { return nil, false, nil }
+
+// PyRepr shows the value it encodes.
+func (e Encoded) PyRepr() string {
+	v, err := DecodeXCom(json.RawMessage(e))
+	if err != nil {
+		return string(e)
+	}
+	s, err := jinja.Repr(v)
+	if err != nil {
+		return string(e)
+	}
+	return s
+}
+
 // FromDocument reads an argument of a DAG document.
 func FromDocument(raw json.RawMessage) (jinja.Value, error) {
 	if len(raw) == 0 {
@@ -516,6 +538,8 @@ func appendXCom(b []byte, v jinja.Value, depth int) ([]byte, error) {
 				b = append(b, x...)
 			}
 		})
+	case Encoded:
+		return append(b, x...), nil
 	case *jinja.Date:
 		return wrapped("datetime.date", 2, func() { b = appendString(b, x.ISO()) })
 	case *jinja.TimeDelta:

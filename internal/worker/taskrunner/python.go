@@ -29,6 +29,8 @@ type PythonCall struct {
 	Isolated      bool
 	LogValue      bool
 	Response      *pyproc.Response
+	Responses     []*pyproc.Response
+	Cursor        *pyproc.Cursor
 	// Interpreter is another Python than the worker's.
 	Interpreter string
 	// Env replaces the environment; nil is the task's.
@@ -44,7 +46,7 @@ const timeoutSlack = 2 * time.Second
 func (t *Task) Python(ctx context.Context, c PythonCall) (*pyproc.Result, error) {
 	job := pyproc.Job{
 		Kind: c.Kind, Callable: t.locate(*c.Callable), Inject: c.Inject, AcceptedOnly: c.AcceptedOnly, Isolated: c.Isolated,
-		LogValue: c.LogValue, Response: c.Response, SysPath: t.sysPath(), OwnAirflow: t.w.o.OwnAirflow, LogLevel: string(t.w.o.LogLevel),
+		LogValue: c.LogValue, Response: c.Response, Responses: c.Responses, Cursor: c.Cursor, SysPath: t.sysPath(), OwnAirflow: t.w.o.OwnAirflow, LogLevel: string(t.w.o.LogLevel),
 	}
 	var err error
 	if t.pyContext == nil {

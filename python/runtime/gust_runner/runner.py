@@ -286,6 +286,42 @@ class Response:
         return f"<Response [{self.status_code}]>"
 
 
+class Cursor:
+    """What an SQL statement has given, with the reading side of a DB-API cursor."""
+
+    def __init__(self, d):
+        rows = serde.decode(d["rows"]) if d.get("rows") is not None else []
+        columns = d.get("columns")
+        self.description = None if columns is None else tuple((c, None, None, None, None, None, None) for c in columns)
+        self.rowcount, self.lastrowid, self.arraysize = len(rows) if columns is not None else -1, None, 1
+        self._rows = iter(rows)
+
+    def _result(self):
+        if self.description is None:
+            raise exceptions.AirflowException("the statement has no result to fetch")
+        return self._rows
+
+    def fetchall(self):
+        return list(self._result())
+
+    def fetchone(self):
+        return next(self._result(), None)
+
+    def fetchmany(self, size=None):
+        import itertools
+
+        return list(itertools.islice(self._result(), size or self.arraysize))
+
+    def __iter__(self):
+        return self._result()
+
+    def __next__(self):
+        return next(self._result())
+
+    def close(self):
+        pass
+
+
 class _Headers(dict):
     def __init__(self, d):
         super().__init__(d)
@@ -362,6 +398,10 @@ def _run_job(job, ctx):
     kwargs = serde.decode(job.get("op_kwargs") or {})
     if job.get("response") is not None:
         args = [Response(job["response"]), *args]
+    if job.get("responses") is not None:
+        args = [[Response(r) for r in job["responses"]], *args]
+    if job.get("cursor") is not None:
+        args = [Cursor(job["cursor"]), *args]
     if job.get("templates_dict") is not None:
         ctx["templates_dict"] = serde.decode(job["templates_dict"])
     if job.get("inject"):
