@@ -92,7 +92,7 @@ func TestPrecedence(t *testing.T) {
 func TestEveryProblemIsReported(t *testing.T) {
 	cfg := "stray = 1\n[core\n[core]\nparallelism = many\nparallelism = 2\nnonsense\n[smtp]\nsmtp_port = 70000\nbackend_kwargs_cmd = x\n[secrets]\nbackend_kwargs = hunter2\n[gust]\nlog_retention_day = 3\nretention_overrides = {\"d\": {\"log\": 1}}\n"
 	_, err := load(t, cfg, "AIRFLOW__CORE__DEFAULT_TIMEZONE=Mars/Base", "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION=maybe", "AIRFLOW__SECRETS__BACKEND=airflow.x.Backend", "AIRFLOW__X=1",
-		"AIRFLOW__SMTP__SMTP_PASSWORD_CMD=exit 3", "AIRFLOW__SMTP__SMTP_USER_SECRET=name", "AIRFLOW__SENSORS__DEFAULT_TIMEOUT=-1", "AIRFLOW__CORE__EXECUTOR=CeleryExecutor", "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN=(",
+		"AIRFLOW__SMTP__SMTP_PASSWORD_CMD=exit 3", "AIRFLOW__SMTP__SMTP_USER_SECRET=name", "AIRFLOW__SENSORS__DEFAULT_TIMEOUT=-1", "AIRFLOW__CORE__EXECUTOR=KubernetesExecutor", "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN=(",
 		"AIRFLOW__LOGGING__LOG_FILENAME_TEMPLATE={{ ti.dag_id }}.log")
 	var invalid *airflow.InvalidError
 	if !errors.As(err, &invalid) {

@@ -293,7 +293,8 @@ type Gust struct {
 	// 0 starts one for each task. Default 2.
 	PythonZygotes int `key:"python_zygotes" default:"2" min:"0"`
 	// WorkerToken lets workers on other machines pull tasks from this server, and is
-	// what such a worker presents; at least 16 characters. Default (empty): nobody may.
+	// what such a worker presents; at least 16 characters. Without one nobody may.
+	// Default (empty).
 	WorkerToken string `key:"worker_token" default:"" sensitive:"true"`
 	// RecordDecisions keeps the inputs of every scheduling step, for `gust replay`.
 	// Default True.
