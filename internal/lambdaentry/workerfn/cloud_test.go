@@ -62,6 +62,7 @@ type cloud struct {
 	dispatches []worker.Dispatch
 	messages   []engine.Message // not handled yet
 	visibility int
+	callbacks  []string
 }
 
 func newCloud(t *testing.T) *cloud {
@@ -76,7 +77,7 @@ func newCloud(t *testing.T) *cloud {
 	if c.bundles, err = bundle.New(blobs, filepath.Join(t.TempDir(), "bundles"), bundle.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	c.engine = engine.New(engine.Options{Store: c.store, Outbox: c, Submitter: c, Config: engine.Config{Parallelism: -1, DefaultPoolSlots: -1}})
+	c.engine = engine.New(engine.Options{Store: c.store, Outbox: c, Submitter: c, CallbackQueue: c, Config: engine.Config{Parallelism: -1, DefaultPoolSlots: -1}})
 	c.tools = engine.New(engine.Options{Store: c.store, Outbox: c, Passive: true})
 	t.Cleanup(c.engine.Close)
 	t.Cleanup(c.tools.Close)
@@ -179,6 +180,14 @@ func (c *cloud) Submit(_ context.Context, ds []worker.Dispatch) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dispatches = append(c.dispatches, ds...)
+	return nil
+}
+
+// SubmitCallbacks implements engine.CallbackQueue.
+func (c *cloud) SubmitCallbacks(_ context.Context, ids []string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.callbacks = append(c.callbacks, ids...)
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
+
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/scheduler"
@@ -245,5 +247,45 @@ func waitFor(t *testing.T, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}
+	}
+}
+
+const callbackDag = `
+cb:
+  start_date: 2024-01-01
+  schedule: null
+  on_success_callback: {callback: hooks.done}
+  tasks:
+    - {task_id: only, operator: airflow.providers.standard.operators.bash.BashOperator, bash_command: "true"}
+`
+
+// Callbacks that no task's worker runs come as messages of the default queue.
+func TestCallbackMessage(t *testing.T) {
+	c := newCloud(t)
+	c.files(map[string]string{"d.yml": callbackDag, "hooks.py": "import os\n\ndef done(context):\n    print('callback of', context['dag_run'].run_id, os.environ.get('AWS_ACCESS_KEY_ID'))\n"})
+	k := c.run("cb")
+	f := c.start()
+	f.do(c.next("only"))
+	c.schedule()
+	if len(c.callbacks) != 1 {
+		t.Fatalf("callbacks %q", c.callbacks)
+	}
+	body, err := json.Marshal(map[string]string{"callback": c.callbacks[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: string(body)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := airflow.TaskInstanceKey{DagID: k.DagID, RunID: k.RunID, MapIndex: airflow.Unmapped}
+	for range 2 { // once, however often it comes
+		f.send(ev, 15*time.Minute)
+		if a := f.answer(); a.kind != "response" || strings.Contains(string(a.body), `"m"`) {
+			t.Fatalf("%s %s", a.kind, a.body)
+		}
+	}
+	if text := f.text(run, 1); strings.Count(text, "callback of "+string(k.RunID)+" None") != 1 {
+		t.Errorf("log of the callback:\n%s", text)
 	}
 }
