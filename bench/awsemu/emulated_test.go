@@ -45,12 +45,12 @@ func sleeps(d time.Duration) emusite.Work {
 	}
 }
 
+// logger says what the functions log, where GUST_EMU_LOG is set.
 func logger() *slog.Logger {
-	level := slog.LevelError
-	if os.Getenv("GUST_EMU_LOG") != "" {
-		level = slog.LevelDebug
+	if os.Getenv("GUST_EMU_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func site(t *testing.T, o emusite.Options) *emusite.Site {
@@ -137,3 +137,5 @@ func top(seqs map[string]int) string {
 	}
 	return out
 }
+
+var storeAll = store.ListOptions{}

@@ -21,6 +21,8 @@ type Config struct {
 	EventsQueueURL, TimersQueueURL string
 	// TaskQueues maps Airflow queue names to SQS queue URLs.
 	TaskQueues map[string]string
+	// SchedulerHandlers is engine.Options.Handlers of schedulers; 0 = its default.
+	SchedulerHandlers int
 	// WorkerFunctions maps Airflow queue names to worker functions that may be
 	// invoked for bursts; empty where they may not.
 	WorkerFunctions        map[string]string

@@ -45,6 +45,10 @@ type Options struct {
 	Burst bool
 	// TickOff leaves the minute's tick out.
 	TickOff bool
+	// Handlers is how many runs an invocation of the scheduler works on side by side;
+	// default 1. More may stop the clock of a bubble: one that waits for a mutex does
+	// not wait, to synctest, and the mutex's holder may be waiting for an answer.
+	Handlers int
 	// Folder is where workers keep what they unpack.
 	Folder string
 	// Logs receives the logs of tasks; nil discards them.
@@ -89,7 +93,7 @@ func New(o Options) (*Site, error) {
 	tasks := s.Cloud.AddQueue(Tasks, awsemu.QueueOptions{Function: awsenv.Worker, BatchSize: 1, Visibility: 5400 * time.Second, Pollers: o.TaskPollers, MaxReceives: 100})
 	s.config = awsapp.Config{
 		Stage: "emulated", Table: "gust", EventsQueueURL: events.URL(), TimersQueueURL: timers.URL(), TaskQueues: map[string]string{"default": tasks.URL()},
-		DefaultQueue: "default", DataBucket: "data", WorkerQueue: "default",
+		DefaultQueue: "default", DataBucket: "data", WorkerQueue: "default", SchedulerHandlers: max(1, o.Handlers),
 	}
 	if o.Burst {
 		s.config.WorkerFunctions = map[string]string{"default": awsenv.Worker}

@@ -1,0 +1,241 @@
+package awsemu_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/awsemu"
+	"github.com/gustflow/gust/internal/awsemu/emusite"
+	"github.com/gustflow/gust/internal/awsenv"
+	"github.com/gustflow/gust/internal/awsmeter/prices"
+	"github.com/gustflow/gust/internal/engine/enginetest"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
+)
+
+// bill is what some work took, everything included: creation and end of runs,
+// indexes, rendered fields, XComs, logs, the mappings' own calls.
+type bill struct {
+	writes, reads, sqs, invocations, gbs, logBytes, puts float64
+}
+
+func (b bill) minus(c bill) bill {
+	return bill{b.writes - c.writes, b.reads - c.reads, b.sqs - c.sqs, b.invocations - c.invocations, b.gbs - c.gbs, b.logBytes - c.logBytes, b.puts - c.puts}
+}
+
+// functionMemory is what functions are given, in MB; see infra.
+const functionMemory = 1024
+
+// lineBytes is the usage line of package awsmeter and Lambda's own lines of an
+// invocation (START, END, REPORT), as CloudWatch Logs takes them in.
+const lineBytes = 160 + 350
+
+func billOf(s *emusite.Site) bill {
+	var b bill
+	u := s.Cloud.Table.Units
+	b.writes, b.reads = u.Write+u.IndexWrite, u.Read
+	for _, q := range s.Cloud.Queues() {
+		b.sqs += float64(q.Counts.Sends + q.Counts.Receives + q.Counts.Deletes)
+	}
+	for _, f := range s.Cloud.Functions() {
+		b.invocations += float64(f.Counts.Invocations)
+		b.gbs += f.Counts.Billed.Seconds() * functionMemory / 1024
+		b.logBytes += float64(f.Counts.Invocations) * lineBytes
+	}
+	b.logBytes += float64(s.Logged)
+	for op, n := range s.Cloud.Trace.Operations() {
+		if strings.HasSuffix(op, "S3.PutObject") {
+			b.puts += float64(n)
+		}
+	}
+	return b
+}
+
+// perMillion prints what a million tasks cost and returns the sum in dollars.
+func (b bill) perMillion(t *testing.T, what string, tasks int) float64 {
+	t.Helper()
+	p := prices.Default()
+	out, sum := "", 0.0
+	line := func(name string, item prices.Item, n float64) {
+		usd := p.Cost(item, n/float64(tasks)*1e6)
+		sum += usd
+		out += fmt.Sprintf("  %-24s %9.3f a task   $%6.3f\n", name, n/float64(tasks), usd)
+	}
+	line("write units", prices.DynamoDBWriteUnits, b.writes)
+	line("read units", prices.DynamoDBReadUnits, b.reads)
+	line("SQS requests", prices.SQSRequests, b.sqs)
+	line("Lambda requests", prices.LambdaRequests, b.invocations)
+	line("Lambda GB-s (arm64)", prices.LambdaGBSecondsARM, b.gbs)
+	line("log GB", prices.LogsIngest, b.logBytes/(1<<30))
+	line("S3 puts", prices.S3Puts, b.puts)
+	report(t, "%s: $%.2f per million tasks (%s %s, no free tier)\n%s", what, sum, p.Region, p.AsOf, out)
+	return sum
+}
+
+// echo is what `bash echo` leaves: rendered fields, a log of 2 KB with the worker's
+// own lines, an XCom.
+func echo(ctx context.Context, t *taskrunner.Task) (*taskrunner.Result, error) {
+	for i := range 8 {
+		t.Log.Info(fmt.Sprintf("line %d of a task's output, of about one hundred characters, as programs print them: %s", i, strings.Repeat("x", 20)))
+	}
+	v, err := json.Marshal("hello from a task")
+	return &taskrunner.Result{Value: v}, err
+}
+
+// TestCountedCost counts what AWS would bill for scheduled runs in which every task
+// is an echo, and holds the targets of the project.
+func TestCountedCost(t *testing.T) {
+	cpu := calibrated(t)
+	for _, c := range []struct {
+		name               string
+		dag                func(id string) enginetest.DAG
+		tasks, dags        int
+		writes, sqs, price float64
+		pool               bool
+	}{
+		{name: "chain of ten", dag: func(id string) enginetest.DAG { return enginetest.Chain(id, 10) }, tasks: 10, dags: 20, writes: 4.5, sqs: 6.1, price: 8},
+		{name: "fan of 100", dag: func(id string) enginetest.DAG { return fan(id, 100) }, tasks: 100, dags: 4, writes: 4.5, sqs: 3.5, price: 6.5},
+		{name: "chain of ten, finite pool", dag: func(id string) enginetest.DAG { return enginetest.Chain(id, 10) }, tasks: 10, dags: 20, writes: 6.5, sqs: 100, price: 100, pool: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := site(t, emusite.Options{Work: echo, TickOff: true, Cloud: awsemu.Options{Warm: -1, CPU: cpu}})
+				defer s.Cloud.Close()
+				if c.pool {
+					if err := s.Tools.PutPool(t.Context(), airflow.Pool{Name: airflow.DefaultPool, Slots: 1000}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := range c.dags {
+					d := c.dag(fmt.Sprint("dag", i))
+					d.Cron = "0 * * * *"
+					if err := s.Register(t.Context(), d); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tick := func() {
+					s.Cloud.InvokeAsync(awsenv.Scheduler, json.RawMessage(awsenv.TickInput))
+					time.Sleep(5 * time.Second)
+					s.Settle()
+				}
+				// The first hour fills caches and sets up what there is once: it is left out.
+				tick()
+				time.Sleep(time.Until(time.Now().Truncate(time.Hour).Add(time.Hour + time.Second)))
+				before := billOf(s)
+				tick()
+				for i := range c.dags {
+					infos, _, err := s.Store.ListRuns(t.Context(), airflow.DagID(fmt.Sprint("dag", i)), storeAll)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, r := range infos {
+						if _, err := s.Wait(t.Context(), runKey(string(r.DagID), string(r.RunID)), 10*time.Minute); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				s.Settle()
+				ran := 0
+				for _, at := range s.Ends {
+					if at.After(time.Now().Truncate(time.Hour)) {
+						ran++
+					}
+				}
+				if ran != c.tasks*c.dags {
+					t.Fatalf("%d tasks ran in the hour, want %d\n%s", ran, c.tasks*c.dags, s)
+				}
+				b := billOf(s).minus(before)
+				usd := b.perMillion(t, c.name, ran)
+				if per := b.writes / float64(ran); per > c.writes {
+					t.Errorf("%.2f write units a task, at most %.1f are allowed", per, c.writes)
+				}
+				if per := b.sqs / float64(ran); per > c.sqs {
+					t.Errorf("%.2f SQS requests a task, at most %.1f are allowed", per, c.sqs)
+				}
+				if usd > c.price {
+					t.Errorf("$%.2f per million tasks, at most $%.2f are allowed", usd, c.price)
+				}
+			})
+		})
+	}
+}
+
+// manyDags is 100,000, or what GUST_EMU_DAGS says.
+func manyDags(t *testing.T) int {
+	t.Helper()
+	v := os.Getenv("GUST_EMU_DAGS")
+	if v == "" {
+		return 100000
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n <= 1000 {
+		t.Fatalf("GUST_EMU_DAGS=%s: expected a number above 1000", v)
+	}
+	return n
+}
+
+// TestEmulatedTicks: a tick's work grows with the DAGs that are due, not with
+// those that are registered; when all are due at once every run is made within
+// five minutes.
+func TestEmulatedTicks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("registers 100,000 DAGs")
+	}
+	cpu := calibrated(t)
+	idleCalls := map[int]int{}
+	for _, n := range []int{1000, manyDags(t)} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := site(t, emusite.Options{Handlers: 8, Cloud: awsemu.Options{Warm: -1, CPU: cpu, Limits: true}})
+				defer s.Cloud.Close()
+				at := time.Now().Truncate(24 * time.Hour).Add(12*time.Hour + 30*time.Minute)
+				if err := s.RegisterMany(t.Context(), n, "30 12 * * *", at); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10*time.Minute + 30*time.Second) // what is set up once has been
+				s.Cloud.Trace.Reset()
+				units := s.Cloud.Table.Units
+				time.Sleep(10 * time.Minute)
+				calls := 0
+				for op, k := range s.Cloud.Trace.Operations() {
+					if strings.HasPrefix(op, awsenv.Scheduler) {
+						calls += k
+					}
+				}
+				idleCalls[n] = calls
+				report(t, "%d DAGs, none due: %.1f calls, %.1f read and %.1f write units a tick", n, float64(calls)/10, (s.Cloud.Table.Units.Read-units.Read)/10, (s.Cloud.Table.Units.Write-units.Write)/10)
+				time.Sleep(time.Until(at))
+				var states map[airflow.DagRunState]int
+				sum := func() (n int) {
+					for _, k := range states {
+						n += k
+					}
+					return n
+				}
+				for end := at.Add(20 * time.Minute); sum() < n && time.Now().Before(end); {
+					time.Sleep(5 * time.Second)
+					var err error
+					if states, err = s.Runs(t.Context(), n); err != nil {
+						t.Fatal(err)
+					}
+				}
+				took := time.Since(at)
+				report(t, "%d DAGs all due at once: runs after %v: %v\n%s", n, took, states, s)
+				if sum() < n {
+					t.Errorf("only %d of %d runs were made", sum(), n)
+				}
+				within(t, fmt.Sprintf("%d DAGs due at once", n), took, 5*time.Minute)
+			})
+		})
+	}
+	if a, b := idleCalls[1000], idleCalls[manyDags(t)]; b > a*11/10+2 {
+		t.Errorf("ten idle ticks make %d calls with 1,000 DAGs and %d with %d", a, b, manyDags(t))
+	}
+}
