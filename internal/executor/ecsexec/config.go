@@ -86,7 +86,11 @@ func parseConfig(raw json.RawMessage) (taskConfig, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return c, nil
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
+	plain, err := json.Marshal(untag(raw))
+	if err != nil {
+		return c, fmt.Errorf("executor_config: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(plain))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
 		return c, fmt.Errorf("executor_config: %s: the ecs executor takes %s", strings.TrimPrefix(err.Error(), "json: "), keys)
@@ -131,6 +135,28 @@ func parseConfig(raw json.RawMessage) (taskConfig, error) {
 		return c, &airflow.InvalidError{Problems: problems}
 	}
 	return c, nil
+}
+
+// untag takes the types away that Airflow's serialization puts around nested values.
+func untag(raw json.RawMessage) any {
+	raw = airflow.Untag(raw)
+	var object map[string]json.RawMessage
+	if json.Unmarshal(raw, &object) == nil && object != nil {
+		out := map[string]any{}
+		for k, v := range object {
+			out[k] = untag(v)
+		}
+		return out
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) == nil && list != nil {
+		out := make([]any, len(list))
+		for i, v := range list {
+			out[i] = untag(v)
+		}
+		return out
+	}
+	return raw
 }
 
 func first(a ...string) string {

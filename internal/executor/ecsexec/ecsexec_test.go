@@ -189,6 +189,11 @@ func TestExecutorConfig(t *testing.T) {
 		in.NetworkConfiguration.AwsvpcConfiguration.SecurityGroups[0] != "sg-1" || in.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp != types.AssignPublicIpDisabled || *in.PlatformVersion != "1.4.0" {
 		t.Errorf("%+v %+v", in, o)
 	}
+	// As Airflow's serialization writes it.
+	r.config["a"] = `{"__type": "dict", "__var": {"cpu": 256, "overrides": {"__type": "dict", "__var": {"containerOverrides": [{"__type": "dict", "__var": {"memory": 99}}]}}}}`
+	if err := r.Submit(context.Background(), []worker.Dispatch{dispatch("a", 3)}); err != nil || len(r.api.calls) != 2 || *r.api.calls[1].Overrides.ContainerOverrides[0].Memory != 99 {
+		t.Errorf("%v %v", err, r.refused)
+	}
 	for name, tc := range map[string]struct{ config, want string }{
 		"unknown":  {`{"pod_override": {}}`, "pod_override"},
 		"role":     {`{"taskRoleArn": "arn:aws:iam::1:role/admin"}`, "arn:aws:iam::1:role/etl"},

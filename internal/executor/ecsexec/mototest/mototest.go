@@ -80,6 +80,9 @@ func Start(t testing.TB) aws.Config {
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-done
 		}
+		if i := bytes.Index(log.Bytes(), []byte("Traceback")); t.Failed() && i >= 0 {
+			t.Logf("moto failed:\n%s", log.Bytes()[i:min(i+6000, log.Len())])
+		}
 	})
 	endpoint := "http://" + addr
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
