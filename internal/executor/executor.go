@@ -7,6 +7,7 @@ package executor
 import (
 	"context"
 	"fmt"
+	"io"
 	"sort"
 	"strings"
 	"sync"
@@ -34,6 +35,24 @@ type Executor interface {
 	Observe(d worker.Dispatch) bool
 	// Close stops taking dispatches, stops what runs and waits for it.
 	Close()
+}
+
+// Adopter is an Executor whose dispatches outlive the process that submitted them.
+// Close leaves them running.
+type Adopter interface {
+	Executor
+	// Adopt takes over what still runs and returns it. It is called once, after a
+	// start, before Submit.
+	Adopt(ctx context.Context) ([]worker.Dispatch, error)
+}
+
+// Logger is an Executor that keeps what workers write to their output, beside the
+// tasks' own logs: the last words of a worker that died.
+type Logger interface {
+	Executor
+	// Output opens what the dispatch's worker has written so far; unknown is
+	// airflow.ErrNotFound. The caller closes it.
+	Output(ctx context.Context, d worker.Dispatch) (io.ReadCloser, error)
 }
 
 // RunFunc executes one dispatch to its end. The context's cause says why it is

@@ -76,6 +76,7 @@ type Executor struct {
 var (
 	_ executor.Executor = (*Executor)(nil)
 	_ executor.Aliased  = (*Executor)(nil)
+	_ executor.Adopter  = (*Executor)(nil)
 )
 
 // New returns an executor. Nothing is called yet.
