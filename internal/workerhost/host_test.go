@@ -169,10 +169,15 @@ func TestConcurrent(t *testing.T) {
 	h, b, d, _ := host(t, "sleep 0.05", "", nil)
 	tc := b.Contexts[d]
 	errs := make(chan error, 4)
+	var ds []worker.Dispatch
 	for i := range 4 {
 		dd := d
 		dd.DispatchSeq = uint32(i + 10)
-		b.Contexts[dd] = tc
+		c := *tc
+		b.Contexts[dd] = &c
+		ds = append(ds, dd)
+	}
+	for _, dd := range ds {
 		go func() { errs <- h.Run(context.Background(), dd, workerhost.Limit{}) }()
 	}
 	for range 4 {

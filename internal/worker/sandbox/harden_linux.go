@@ -8,6 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrCgo says that a program built with cgo cannot set something on all its
+// threads; functions are built without.
+var ErrCgo = errors.New("PR_SET_NO_NEW_PRIVS: this program was built with cgo")
+
 // Protect makes this process unreadable for its children: no ptrace, no
 // /proc/<pid>/environ, mem, maps or fd. Root and holders of CAP_SYS_PTRACE are
 // not kept out.
@@ -28,7 +32,9 @@ func Harden() error {
 		errs = append(errs, fmt.Errorf("PR_SET_CHILD_SUBREAPER: %w", err))
 	}
 	// This one belongs to the thread that asks, and any thread may fork.
-	if _, _, e := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); e != 0 && e != syscall.ENOTSUP {
+	if _, _, e := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); e == syscall.ENOTSUP {
+		errs = append(errs, ErrCgo)
+	} else if e != 0 {
 		errs = append(errs, fmt.Errorf("PR_SET_NO_NEW_PRIVS: %w", e))
 	}
 	return errors.Join(errs...)
