@@ -122,6 +122,7 @@ type Backend struct {
 	bundles Bundles
 	secrets Secrets
 	logURL  func(airflow.TaskInstanceKey, int) string
+	asks    bool // see AskScheduler
 
 	mu sync.Mutex
 	// claimed are the rows as this process claimed them, so that finishing need
@@ -386,8 +387,12 @@ func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Repor
 	if e.remote() {
 		return e.announce(ctx, ReportOf(d))
 	}
-	dd := d
-	e.Post(airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}, Event{Dispatch: &dd, Report: r})
+	dd, ev := d, Event{Report: r}
+	ev.Dispatch = &dd
+	if doc.StartDate != nil {
+		ev.Started = *doc.StartDate
+	}
+	e.Post(airflow.DagRun{DagID: d.Key.DagID, RunID: d.Key.RunID}, ev)
 	return nil
 }
 
@@ -438,27 +443,41 @@ func (b *Backend) SetXCom(ctx context.Context, d worker.Dispatch, xs []worker.XC
 
 // TriggerDagRun implements worker.Backend.
 func (b *Backend) TriggerDagRun(ctx context.Context, d worker.Dispatch, r worker.TriggerRequest) (*airflow.DagRun, error) {
-	info, err := b.e.Trigger(ctx, TriggerOptions{
-		DagID: r.DagID, RunID: r.RunID, LogicalDate: r.LogicalDate, RunAfter: r.RunAfter, Conf: r.Conf, Note: r.Note,
-		RequestID: r.RequestID, TriggeredBy: airflow.TriggeredByOperator, Type: airflow.RunTypeManual,
-		NoLogicalDate: r.LogicalDate == nil,
-	})
+	if b.asks {
+		return b.ask(ctx, d, "trigger#"+r.RequestID, question{Trigger: &r})
+	}
+	info, err := b.e.Trigger(ctx, triggerOptions(r))
 	return &info, err
 }
 
 // ClearDagRun implements worker.Backend.
-func (b *Backend) ClearDagRun(ctx context.Context, _ worker.Dispatch, dag airflow.DagID, runID airflow.RunID) error {
+func (b *Backend) ClearDagRun(ctx context.Context, d worker.Dispatch, dag airflow.DagID, runID airflow.RunID) error {
+	if b.asks {
+		_, err := b.ask(ctx, d, "clear#"+b.e.newID(), question{Clear: &store.RunKey{DagID: dag, RunID: runID}})
+		return err
+	}
 	_, err := b.e.Clear(ctx, store.RunKey{DagID: dag, RunID: runID}, ClearRequest{ClearOptions: scheduler.ClearOptions{ResetDagRun: true}})
 	return err
 }
 
 // SetVariable implements worker.Backend.
-func (b *Backend) SetVariable(ctx context.Context, _ worker.Dispatch, v airflow.Variable) error {
+func (b *Backend) SetVariable(ctx context.Context, d worker.Dispatch, v airflow.Variable) error {
+	if b.asks {
+		sealed, err := b.e.store.SealVariable(v)
+		if err == nil {
+			_, err = b.ask(ctx, d, "variable#"+b.e.newID(), question{Variable: v.Key, Sealed: sealed})
+		}
+		return err
+	}
 	return b.e.store.PutVariable(ctx, v)
 }
 
 // DeleteVariable implements worker.Backend.
-func (b *Backend) DeleteVariable(ctx context.Context, _ worker.Dispatch, key string) error {
+func (b *Backend) DeleteVariable(ctx context.Context, d worker.Dispatch, key string) error {
+	if b.asks {
+		_, err := b.ask(ctx, d, "variable#"+b.e.newID(), question{Variable: key})
+		return err
+	}
 	return b.e.store.DeleteVariable(ctx, key)
 }
 

@@ -108,6 +108,8 @@ type Options struct {
 	NewID func() string
 	// Records receives every step's inputs and outcome, for replay. nil: none are kept.
 	Records func(Record)
+	// Listener is told what steps have changed. nil: nobody is.
+	Listener Listener
 	// Passive is for tools beside a running scheduler: interventions are committed,
 	// but nothing is decided, admitted or dispatched; the scheduler is told
 	// (Refresh, DagChanged) and does that.
@@ -143,6 +145,7 @@ type Engine struct {
 	now       func() time.Time
 	newID     func() string
 	records   func(Record)
+	listener  Listener
 	passive   bool
 	escape    bool
 
@@ -205,6 +208,7 @@ func New(o Options) *Engine {
 		now:           o.Now,
 		newID:         o.NewID,
 		records:       o.Records,
+		listener:      o.Listener,
 		passive:       o.Passive,
 		escape:        o.PanicsEscape,
 		outbox:        o.Outbox,
@@ -310,6 +314,7 @@ type run struct {
 	triggers map[int]trigger
 	// recording is what the record of the next step needs.
 	recording recording
+	told      listening
 	// refreshed is when the rows of queued instances were last read.
 	refreshed time.Time
 	failing
@@ -391,7 +396,7 @@ type Event struct {
 	Action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)
 	Done   chan<- error
 	// Claimed says that the dispatch was claimed (kept in memory only), at Started;
-	// zero is when the event is taken.
+	// zero is when the event is taken. With a Report, Started is when its dispatch was claimed.
 	Claimed bool
 	Started time.Time
 	// Fire says that the trigger of the deferred instance Dispatch has an event.

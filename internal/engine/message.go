@@ -43,14 +43,14 @@ type Message struct {
 	DispatchSeq uint32 `json:"s,omitempty"`
 	// At is when the message is meant to arrive; zero = at once.
 	At time.Time `json:"at,omitzero"`
-	// Cause explains MessageLost in logs.
+	// Cause explains MessageLost in logs; of MessageAsk it is the question's id.
 	Cause string `json:"c,omitempty"`
 }
 
 // Check reports what a message from outside lacks.
 func (m Message) Check() error {
 	switch m.Kind {
-	case MessageReport, MessageFire, MessageLost:
+	case MessageReport, MessageFire, MessageLost, MessageAsk:
 		if m.DagID == "" || m.RunID == "" || m.TaskID == "" || m.DispatchSeq == 0 {
 			return airflow.Invalid("message", "a %q message needs d, r, t and s", m.Kind)
 		}

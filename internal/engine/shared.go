@@ -177,6 +177,10 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 			e.noteRun(key, err)
 		}
 		e.poke(r)
+	case MessageAsk:
+		if err := e.answerAsk(ctx, dispatch, d.Cause); err != nil {
+			e.noteRun(key, err)
+		}
 	case MessageLost:
 		if err := e.endDispatch(ctx, r, dispatch, d.Cause); err != nil {
 			e.noteRun(key, err)

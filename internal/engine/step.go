@@ -34,6 +34,7 @@ type outcome struct {
 	inputs  []Input
 	facts   *scheduler.Facts
 	granted []int
+	errors  map[string]string // dispatch -> what its worker said of its failure; for the listener
 }
 
 type producedAsset struct {
@@ -215,7 +216,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 		e.dagMoved(r.key.DagID) // a run that was looked at before it could start must not miss its time
 	}
 	now := e.utcNow()
-	before := e.recordBefore(r)
+	before, state := e.recordBefore(r), r.state.Header.State
 	for i, ev := range mail {
 		if err := e.applyEvent(ctx, r, ev, o, now); err != nil {
 			var refused *refusedAction
@@ -237,6 +238,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 			return nil, err
 		}
 		e.record(r, before, mail, o, now)
+		e.tell(r, state, o, now)
 		return o, nil
 	}
 	e.fireTriggers(r, o, now)
@@ -281,6 +283,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 		e.slotsFreed(r.key)
 	}
 	e.record(r, before, mail, o, now)
+	e.tell(r, state, o, now)
 	return o, nil
 }
 
@@ -333,7 +336,7 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 		}
 		e.applyCore(r, scheduler.Report{Kind: scheduler.ReportRunning, Task: ev.Dispatch.Key.TaskID, MapIndex: ev.Dispatch.Key.MapIndex, DispatchSeq: ev.Dispatch.DispatchSeq, Started: started}, o, now)
 	case ev.Dispatch != nil:
-		rep := ev.Report
+		rep, started := ev.Report, ev.Started
 		if rep == nil {
 			a, err := e.store.GetAttempt(ctx, ev.Dispatch.Key)
 			if err != nil && !errors.Is(err, airflow.ErrNotFound) {
@@ -351,8 +354,11 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 			if err := json.Unmarshal(a.Report, rep); err != nil {
 				return fmt.Errorf("%w: report of %s: %w", kv.ErrCorrupt, ev.Dispatch, err)
 			}
+			if a.StartDate != nil {
+				started = *a.StartDate
+			}
 		}
-		e.applyReport(r, *ev.Dispatch, rep, o, now)
+		e.applyReport(r, *ev.Dispatch, rep, started, o, now)
 	}
 	return nil
 }
@@ -361,9 +367,16 @@ func dispatchID(k store.RunKey, task airflow.TaskID, mapIndex int, seq uint32) s
 	return fmt.Sprintf("%s/%s/%d", k, airflow.TIName(task, mapIndex), seq)
 }
 
-// applyReport translates a worker's report for the core.
-func (e *Engine) applyReport(r *run, d worker.Dispatch, rep *worker.Report, o *outcome, now time.Time) {
-	c := scheduler.Report{Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq, Ended: rep.EndDate}
+// applyReport translates a worker's report for the core. started is when the
+// dispatch was claimed, for a state that does not know of the claim; zero = unknown.
+func (e *Engine) applyReport(r *run, d worker.Dispatch, rep *worker.Report, started time.Time, o *outcome, now time.Time) {
+	c := scheduler.Report{Task: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq, Started: started, Ended: rep.EndDate}
+	if e.listener != nil && rep.Error != "" {
+		if o.errors == nil {
+			o.errors = map[string]string{}
+		}
+		o.errors[dispatchID(r.key, d.Key.TaskID, d.Key.MapIndex, d.DispatchSeq)] = rep.Error
+	}
 	c.XCom = scheduler.XComInfo{Pushed: rep.PushedReturnValue, Length: -1}
 	if rep.MappedLength != nil {
 		c.XCom.Length = *rep.MappedLength

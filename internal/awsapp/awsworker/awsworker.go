@@ -102,7 +102,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 			w.Engine = engine.New(engine.Options{Store: s, Outbox: out, Passive: true, Callbacks: p.Callbacks, Log: o.Log, Config: awsapp.EngineConfig(o.Config)})
 			return engine.NewBackend(w.Engine, p.Bundles, secrets, func(k airflow.TaskInstanceKey, try int) string {
 				return worker.LogURL(o.Config.API.BaseURL, k, try)
-			}), nil
+			}).AskScheduler(), nil
 		},
 		OpenBundles: func(dir string) (workerhost.Bundles, error) { return a.Bundles(dir) },
 		Operators:   o.Operators, OpenLog: o.OpenLog,
