@@ -284,6 +284,9 @@ func (l *loader) construct(typ value, args []value, kw *dict) (value, error) {
 	if strings.HasPrefix(path, "kubernetes.client.") && module != "kubernetes.client.rest" {
 		return l.kubernetesModel(name, args, kw)
 	}
+	if strings.HasPrefix(path, "tenacity.") {
+		return l.tenacityObject(path, args, kw), nil
+	}
 	c, err := l.importPath(path)
 	if err != nil {
 		return nil, err

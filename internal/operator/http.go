@@ -3,7 +3,6 @@ package operator
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
@@ -29,10 +27,14 @@ const (
 // httpCall is one request as HttpHook makes it.
 type httpCall struct {
 	method, connID, endpoint string
-	headers                  [][2]string
+	headers                  *jinja.Dict
 	data                     jinja.Value // query of GET, body otherwise
 	kwargs                   *jinja.Dict // request_kwargs
 	options                  *jinja.Dict // extra_options
+	auth                     httpAuth
+	keepAlive                keepAlive
+	retry                    *retryPolicy // nil: one attempt
+	login                    *[2]string   // of request_kwargs
 }
 
 // httpStatusError is an answer of 400 or more.
@@ -47,27 +49,68 @@ func httpOperator(ctx context.Context, t *taskrunner.Task) (*taskrunner.Result, 
 	a := t.Args
 	c := httpCall{
 		method: strings.ToUpper(a.String("method", "POST")), connID: a.String("http_conn_id", "http_default"), endpoint: a.String("endpoint", ""),
-		headers: a.StringMap("headers"), data: a.Get("data"), kwargs: a.Dict("request_kwargs"), options: a.Dict("extra_options"),
+		headers: a.Dict("headers"), data: a.Get("data"), kwargs: a.Dict("request_kwargs"), options: a.Dict("extra_options"),
+		auth: readAuth(a), keepAlive: readKeepAlive(a), retry: readRetry(a, "retry_args"),
 	}
-	check, filter := a.Callable("response_check"), a.Callable("response_filter")
-	for _, name := range []string{"pagination_function", "retry_args", "auth_type"} {
-		if a.Has(name) {
-			a.Reject(name, "is not supported by Gust's HttpOperator: use PythonOperator, or retries of the task")
-		}
-	}
+	check, filter, paginate := a.Callable("response_check"), a.Callable("response_filter"), a.Callable("pagination_function")
 	if err := a.Err(); err != nil {
 		return nil, err
 	}
 	t.Log.Info("Calling HTTP method")
-	res, err := c.do(ctx, t)
+	res, err := c.run(ctx, t)
 	if err != nil {
 		return nil, err
 	}
+	// With a pagination function, what follows sees a list of answers.
+	call := taskrunner.PythonCall{Inject: true, Response: res.python()}
+	text := taskrunner.XComText(res.text())
+	shown := res.text()
+	if paginate != nil {
+		pages := []*httpAnswer{res}
+		for {
+			next, err := runPython(ctx, t, taskrunner.PythonCall{Kind: "python", Callable: paginate, Response: pages[len(pages)-1].python()})
+			if err != nil {
+				return nil, err
+			}
+			params, err := serde.DecodeXCom(next.Value)
+			if err != nil {
+				return nil, err
+			}
+			d, ok := params.(*jinja.Dict)
+			if !ok && !isFalse(params) {
+				return nil, fmt.Errorf("pagination_function %s must return a dict with endpoint, data, headers, extra_options or request_kwargs, or nothing to end; it returned %s", paginate, jinja.TypeOf(params).QualName())
+			}
+			if !ok || d.Len() == 0 {
+				break
+			}
+			page, err := c.next(d)
+			if err != nil {
+				return nil, fmt.Errorf("pagination_function %s: %w", paginate, err)
+			}
+			if res, err = page.run(ctx, t); err != nil {
+				return nil, err
+			}
+			pages = append(pages, res)
+		}
+		call.Response = nil
+		texts := jinja.NewList()
+		for _, p := range pages {
+			call.Responses = append(call.Responses, p.python())
+			texts.Items = append(texts.Items, p.text())
+		}
+		if text, err = serde.EncodeXCom(texts); err != nil {
+			return nil, err
+		}
+		if shown, err = jinja.Repr(texts); err != nil {
+			return nil, err
+		}
+	}
 	if a.Bool("log_response", false) {
-		t.Log.Info(res.text())
+		t.Log.Info(shown)
 	}
 	if check != nil {
-		out, err := runPython(ctx, t, taskrunner.PythonCall{Kind: "bool", Callable: check, Inject: true, Response: res.python()})
+		call.Kind, call.Callable = "bool", check
+		out, err := runPython(ctx, t, call)
 		if err != nil {
 			return nil, err
 		}
@@ -76,13 +119,94 @@ func httpOperator(ctx context.Context, t *taskrunner.Task) (*taskrunner.Result, 
 		}
 	}
 	if filter != nil {
-		out, err := runPython(ctx, t, taskrunner.PythonCall{Kind: "python", Callable: filter, Inject: true, Response: res.python()})
+		call.Kind, call.Callable = "python", filter
+		out, err := runPython(ctx, t, call)
 		if err != nil {
 			return nil, err
 		}
 		return &taskrunner.Result{Value: out.Value}, nil
 	}
-	return &taskrunner.Result{Value: taskrunner.XComText(res.text())}, nil
+	return &taskrunner.Result{Value: text}, nil
+}
+
+// isFalse reports whether Python takes a value for false.
+func isFalse(v jinja.Value) bool {
+	switch x := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !x
+	case string:
+		return x == ""
+	case int64:
+		return x == 0
+	case *jinja.List:
+		return len(x.Items) == 0
+	}
+	return false
+}
+
+// next is the request of the next page: what the pagination function says over
+// what the operator was given; dicts are merged, texts replaced.
+func (c httpCall) next(params *jinja.Dict) (httpCall, error) {
+	for _, k := range params.Keys() {
+		v, _ := params.Get(k)
+		dict, isDict := v.(*jinja.Dict)
+		switch k {
+		case "endpoint":
+			s, ok := v.(string)
+			if !ok && v != nil {
+				return c, errors.New("endpoint: expected text")
+			}
+			if s != "" {
+				c.endpoint = s
+			}
+			continue
+		case "data":
+			old, both := c.data.(*jinja.Dict)
+			switch {
+			case v == nil:
+			case isDict && (both || c.data == nil):
+				c.data = merged(old, dict)
+			default:
+				c.data = v
+			}
+			continue
+		}
+		if !isDict && v != nil {
+			return c, fmt.Errorf("%v: expected a dict, got %s", k, jinja.TypeOf(v).QualName())
+		}
+		switch k {
+		case "headers":
+			c.headers = merged(c.headers, dict)
+		case "extra_options":
+			c.options = merged(c.options, dict)
+		case "request_kwargs":
+			c.kwargs = merged(c.kwargs, dict)
+		}
+	}
+	return c, nil
+}
+
+// merged is a with b over it, dicts in both merged in turn.
+func merged(a, b *jinja.Dict) *jinja.Dict {
+	out := jinja.NewDict()
+	if a != nil {
+		a.Each(func(k, v jinja.Value) bool { out.Set(k, v); return true })
+	}
+	if b != nil {
+		b.Each(func(k, v jinja.Value) bool {
+			have, _ := out.Get(k)
+			x, ok := have.(*jinja.Dict)
+			y, ok2 := v.(*jinja.Dict)
+			if ok && ok2 {
+				v = merged(x, y)
+			}
+			out.Set(k, v)
+			return true
+		})
+	}
+	return out
 }
 
 // pokeHTTP is HttpSensor.
@@ -90,7 +214,8 @@ func pokeHTTP(ctx context.Context, t *taskrunner.Task) (poked, error) {
 	a := t.Args
 	c := httpCall{
 		method: strings.ToUpper(a.String("method", "GET")), connID: a.String("http_conn_id", "http_default"), endpoint: a.String("endpoint", ""),
-		headers: a.StringMap("headers"), data: a.Get("request_params"), kwargs: a.Dict("request_kwargs"), options: a.Dict("extra_options"),
+		headers: a.Dict("headers"), data: a.Get("request_params"), kwargs: a.Dict("request_kwargs"), options: a.Dict("extra_options"),
+		keepAlive: readKeepAlive(a),
 	}
 	allow := a.Strings("response_error_codes_allowlist")
 	if !a.Has("response_error_codes_allowlist") {
@@ -152,6 +277,14 @@ func (r *httpAnswer) python() *pyproc.Response {
 	return &pyproc.Response{StatusCode: r.StatusCode, Reason: r.reason(), URL: r.Request.URL.String(), Headers: h, Content: r.body}
 }
 
+// run sends the request, again and again if retry_args say so.
+func (c httpCall) run(ctx context.Context, t *taskrunner.Task) (*httpAnswer, error) {
+	if c.retry == nil {
+		return c.do(ctx, t)
+	}
+	return c.retry.do(ctx, func() (*httpAnswer, error) { return c.do(ctx, t) })
+}
+
 // do sends the request. An answer of 400 or more is a httpStatusError, unless
 // extra_options has check_response False.
 func (c httpCall) do(ctx context.Context, t *taskrunner.Task) (*httpAnswer, error) {
@@ -170,15 +303,24 @@ func (c httpCall) do(ctx context.Context, t *taskrunner.Task) (*httpAnswer, erro
 	if err != nil {
 		return nil, err
 	}
-	req, err := c.request(ctx, target, conn, o)
+	req, body, err := c.request(ctx, target, o)
 	if err != nil {
+		return nil, err
+	}
+	if c.login != nil { // request_kwargs auth goes over the connection
+		conn.Login, conn.Password = c.login[0], c.login[1]
+	}
+	if err := c.auth.apply(ctx, t, req, body, conn); err != nil {
 		return nil, err
 	}
 	log := t.Log.Named(httpLogger)
 	log.Debug("Sending '" + c.method + "' to url: " + target)
-	client := o.client()
+	client, err := o.client(c.keepAlive)
+	if err != nil {
+		return nil, err
+	}
 	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
+	resp, err := c.auth.send(client, req, conn)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
@@ -186,7 +328,7 @@ func (c httpCall) do(ctx context.Context, t *taskrunner.Task) (*httpAnswer, erro
 		return nil, fmt.Errorf("%s %s: %w", c.method, target, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHTTPResponse+1))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxHTTPResponse+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: read the answer: %w", c.method, target, err)
 	}
@@ -228,125 +370,7 @@ func joinURL(c airflow.Connection, endpoint string) (string, error) {
 	return base + endpoint, nil
 }
 
-type httpOptions struct {
-	timeout         time.Duration
-	verify, follow  bool
-	check           bool
-	maxRedirects    int
-	extraHeaders    [][2]string
-	certFile, proxy string
-}
-
-// readHTTPOptions reads extra_options over the connection's extra; other keys
-// of the extra are headers.
-func readHTTPOptions(c airflow.Connection, options *jinja.Dict) (httpOptions, error) {
-	o := httpOptions{verify: true, follow: true, check: true, maxRedirects: 30}
-	set := func(k string, v jinja.Value) (known bool, err error) {
-		truth := func(dst *bool) error {
-			b, ok := v.(bool)
-			if !ok {
-				return fmt.Errorf("%s: expected True or False", k)
-			}
-			*dst = b
-			return nil
-		}
-		switch k {
-		case "timeout":
-			if v == nil {
-				return true, nil
-			}
-			f, ok := serde.Float(v)
-			if !ok {
-				return true, fmt.Errorf("timeout: expected seconds")
-			}
-			o.timeout = airflow.SecondsDuration(f)
-		case "verify":
-			if s, ok := v.(string); ok {
-				return true, fmt.Errorf("verify: a bundle of certificates (%q) is not supported: add it to the worker's system store", s)
-			}
-			return true, truth(&o.verify)
-		case "allow_redirects":
-			return true, truth(&o.follow)
-		case "check_response":
-			return true, truth(&o.check)
-		case "max_redirects":
-			n, ok := v.(int64)
-			if !ok {
-				return true, fmt.Errorf("max_redirects: expected a number")
-			}
-			o.maxRedirects = int(n)
-		case "proxies", "proxy", "cert":
-			return true, fmt.Errorf("%s is not supported: set HTTPS_PROXY on the worker, or use PythonOperator", k)
-		case "stream", "trust_env":
-		case "headers":
-			if d, ok := v.(*jinja.Dict); ok {
-				d.Each(func(k, e jinja.Value) bool {
-					ks, _ := jinja.Str(k) // JSON keys are texts
-					vs, _ := jinja.Str(e)
-					o.extraHeaders = append(o.extraHeaders, [2]string{ks, vs})
-					return true
-				})
-			}
-		default:
-			return false, nil
-		}
-		return true, nil
-	}
-	if strings.TrimSpace(c.Extra) != "" {
-		v, err := jinja.ParseJSON(c.Extra)
-		d, ok := v.(*jinja.Dict)
-		if err != nil || !ok {
-			return o, fmt.Errorf("extra of connection %q is no JSON object", c.ConnID)
-		}
-		for _, k := range d.Keys() {
-			e, _ := d.Get(k)
-			name := k.(string) // keys of JSON objects are texts
-			known, err := set(name, e)
-			if err != nil {
-				return o, fmt.Errorf("extra of connection %q: %w", c.ConnID, err)
-			}
-			if !known {
-				s, err := jinja.Str(e)
-				if err != nil {
-					return o, err
-				}
-				o.extraHeaders = append(o.extraHeaders, [2]string{name, s})
-			}
-		}
-	}
-	if options != nil {
-		for _, k := range options.Keys() {
-			e, _ := options.Get(k)
-			name, _ := k.(string)
-			known, err := set(name, e)
-			if err == nil && !known {
-				err = fmt.Errorf("unknown option %q", name)
-			}
-			if err != nil {
-				return o, fmt.Errorf("extra_options: %w", err)
-			}
-		}
-	}
-	return o, nil
-}
-
-func (o httpOptions) client() *nethttp.Client {
-	tr := nethttp.DefaultTransport.(*nethttp.Transport).Clone()
-	if !o.verify {
-		tr.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the author asked for verify=False
-	}
-	return &nethttp.Client{Transport: tr, Timeout: o.timeout, CheckRedirect: func(_ *nethttp.Request, via []*nethttp.Request) error {
-		if !o.follow {
-			return nethttp.ErrUseLastResponse
-		}
-		if len(via) >= o.maxRedirects {
-			return fmt.Errorf("stopped after %d redirects", o.maxRedirects)
-		}
-		return nil
-	}}
-}
-
-func (c httpCall) request(ctx context.Context, target string, conn airflow.Connection, o httpOptions) (*nethttp.Request, error) {
+func (c *httpCall) request(ctx context.Context, target string, o httpOptions) (*nethttp.Request, []byte, error) {
 	var body []byte
 	contentType := ""
 	bodyOf := func(v jinja.Value) error {
@@ -378,17 +402,17 @@ func (c httpCall) request(ctx context.Context, target string, conn airflow.Conne
 		case *jinja.Dict:
 			q, err := formOf(x)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if len(q) > 0 {
 				target += sep(target) + q.Encode()
 			}
 		default:
-			return nil, fmt.Errorf("data: expected text or a dict, got %s", jinja.TypeOf(c.data).QualName())
+			return nil, nil, fmt.Errorf("data: expected text or a dict, got %s", jinja.TypeOf(c.data).QualName())
 		}
 	} else if c.method != "HEAD" {
 		if err := bodyOf(c.data); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	var cookies [][2]string
@@ -399,27 +423,27 @@ func (c httpCall) request(ctx context.Context, target string, conn airflow.Conne
 			case "json":
 				b, err := json.Marshal(serde.Plain(v))
 				if err != nil {
-					return nil, fmt.Errorf("request_kwargs json: %w", err)
+					return nil, nil, fmt.Errorf("request_kwargs json: %w", err)
 				}
 				body, contentType = b, "application/json"
 			case "data":
 				if err := bodyOf(v); err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 			case "params":
 				d, ok := v.(*jinja.Dict)
 				if !ok {
-					return nil, fmt.Errorf("request_kwargs params: expected a dict")
+					return nil, nil, fmt.Errorf("request_kwargs params: expected a dict")
 				}
 				q, err := formOf(d)
 				if err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 				target += sep(target) + q.Encode()
 			case "cookies":
 				d, ok := v.(*jinja.Dict)
 				if !ok {
-					return nil, fmt.Errorf("request_kwargs cookies: expected a dict")
+					return nil, nil, fmt.Errorf("request_kwargs cookies: expected a dict")
 				}
 				d.Each(func(k, e jinja.Value) bool {
 					ks, _ := jinja.Str(k)
@@ -427,30 +451,62 @@ func (c httpCall) request(ctx context.Context, target string, conn airflow.Conne
 					cookies = append(cookies, [2]string{ks, vs})
 					return true
 				})
+			case "auth":
+				items, ok := v.(*jinja.Tuple)
+				if l, isList := v.(*jinja.List); isList {
+					items, ok = jinja.NewTuple(l.Items...), true
+				}
+				if !ok || len(items.Items) != 2 {
+					return nil, nil, fmt.Errorf("request_kwargs auth: expected login and password in a list, or set auth_type")
+				}
+				user, err := jinja.Str(items.Items[0])
+				if err != nil {
+					return nil, nil, err
+				}
+				password, err := jinja.Str(items.Items[1])
+				if err != nil {
+					return nil, nil, err
+				}
+				c.login = &[2]string{user, password}
 			default:
-				return nil, fmt.Errorf("request_kwargs %v is not supported: expected json, data, params or cookies", k)
+				return nil, nil, fmt.Errorf("request_kwargs %v is not supported: expected json, data, params, cookies or auth; upload files in PythonOperator", k)
 			}
 		}
 	}
 	req, err := nethttp.NewRequestWithContext(ctx, c.method, target, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("User-Agent", "gust-http")
 	req.Header.Set("Accept", "*/*")
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	for _, kv := range append(append([][2]string{}, o.extraHeaders...), c.headers...) {
+	for _, kv := range o.extraHeaders {
 		req.Header.Set(kv[0], kv[1])
+	}
+	if c.headers != nil {
+		for _, k := range c.headers.Keys() {
+			v, _ := c.headers.Get(k)
+			ks, err := jinja.Str(k)
+			if err != nil {
+				return nil, nil, err
+			}
+			if v == nil { // requests: do not send it
+				req.Header.Del(ks)
+				continue
+			}
+			vs, err := jinja.Str(v)
+			if err != nil {
+				return nil, nil, err
+			}
+			req.Header.Set(ks, vs)
+		}
 	}
 	for _, kv := range cookies {
 		req.AddCookie(&nethttp.Cookie{Name: kv[0], Value: kv[1]})
 	}
-	if conn.Login != "" {
-		req.SetBasicAuth(conn.Login, conn.Password)
-	}
-	return req, nil
+	return req, body, nil
 }
 
 func sep(u string) string {

@@ -38,6 +38,20 @@ def cmd(x): return f"echo {x} {{{{ ds }}}}"
 def push(ti): ti.xcom_push("k", {"v": 1}); return ti.xcom_pull(key="k")
 def pull(ti): return [ti.xcom_pull("up"), ti.xcom_pull(["up", "nope"]), ti.xcom_pull("m"), ti.xcom_pull("m", map_indexes=1)]
 def check(response): return response.json()["ok"]
+def next_page(response):
+    n = response.json()["page"]
+    if n < 3: return {"data": {"page": n + 1}, "headers": {"X-Page": str(n)}, "request_kwargs": {"cookies": {"n": str(n)}}}
+def endless(response): return 7
+def pages(responses, ds): return [[r.json()["page"] for r in responses], ds]
+def three(responses): return len(responses) == 3
+class Signed:
+    def __init__(self, login, password): self.login, self.password = login, password
+    def __call__(self, r):
+        r.headers["X-Sign"] = f"{self.login}:{r.method}:{r.path_url}:{len(r.body)}"
+        r.url += "&signed=1"
+        return r
+class Refuses:
+    def __call__(self, r): raise ValueError("no token")
 def flt(response, ti): return [response.status_code, response.text, ti.task_id]
 def upper(output): return output.upper()
 def slow():

@@ -331,7 +331,6 @@ func TestHTTP(t *testing.T) {
 		{op, `{"http_conn_id":"c","endpoint":"p","response_filter":{"__type":"callable","__var":"callables.flt"}}`, worker.OutcomeSuccess, `[200,"{\"ok\":true`},
 		{op, `{"http_conn_id":"nope","endpoint":"p"}`, worker.OutcomeFailed, "The conn_id `nope` isn't defined"},
 		{op, `{"endpoint":"` + srv.URL + `/p"}`, worker.OutcomeSuccess, "ok"},
-		{op, `{"http_conn_id":"c","endpoint":"p","pagination_function":"a.b"}`, worker.OutcomeFailed, "is not supported"},
 		{sens, `{"http_conn_id":"c","endpoint":"p"}`, worker.OutcomeSuccess, ""},
 		{sens, `{"http_conn_id":"c","endpoint":"missing"}`, worker.OutcomeUpForReschedule, ""},
 		{sens, `{"http_conn_id":"c","endpoint":"broken"}`, worker.OutcomeFailed, "503"},

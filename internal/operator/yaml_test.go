@@ -40,6 +40,14 @@ d:
     - {task_id: tod, operator: airflow.providers.standard.sensors.time.TimeSensor, target_time: {__type__: datetime.time, hour: 0}}
     - {task_id: trigger, operator: airflow.providers.standard.operators.trigger_dagrun.TriggerDagRunOperator, trigger_dag_id: x, conf: {a: "{{ ds }}"}}
     - {task_id: cb, operator: airflow.operators.bash.BashOperator, bash_command: "exit 1", on_failure_callback: {callback: callables.left}}
+    - task_id: call
+      operator: airflow.providers.http.operators.http.HttpOperator
+      endpoint: http://127.0.0.1:1/x
+      auth_type: requests.auth.HTTPDigestAuth
+      retry_args:
+        stop: {__type__: tenacity.stop_after_attempt, __args__: [2]}
+        wait: {__type__: tenacity.wait_exponential, multiplier: 0.01, max: 1}
+        retry: {__type__: tenacity.retry_if_exception_type, exception_types: requests.exceptions.ConnectionError}
     - {task_id: glue, operator: airflow.providers.amazon.aws.operators.s3.S3ListOperator, bucket: b}
 `,
 	}
@@ -80,6 +88,7 @@ d:
 		{"tod", -1, worker.OutcomeSuccess, ``},
 		{"trigger", -1, worker.OutcomeSuccess, ``},
 		{"cb", -1, worker.OutcomeFailed, ``},
+		{"call", -1, worker.OutcomeFailed, ``},
 		{"glue", -1, worker.OutcomeFailedFinal, ``},
 	} {
 		t.Run(c.task, func(t *testing.T) {
@@ -93,6 +102,9 @@ d:
 			}
 			if c.task == "pair" && workertest.XCom(r, "a") != "1" {
 				t.Error("multiple_outputs did not push its keys")
+			}
+			if c.task == "call" && !strings.Contains(r.Error, "RetryError: attempt 2: ") {
+				t.Errorf("%q", r.Error)
 			}
 			if c.task == "glue" && !strings.Contains(r.Error, "S3ListOperator") {
 				t.Errorf("%q", r.Error)
