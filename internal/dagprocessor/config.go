@@ -35,6 +35,9 @@ type Config struct {
 	// must not call the processor. Default: the fields stay as they are. An
 	// airflow.InvalidError is a problem of the DAG file.
 	NextDates func(ctx context.Context, m *airflow.DagModel, dag *airflow.DAG) error
+	// Warn returns what to warn of in a DAG that loads, such as what this deployment
+	// cannot run. nil = nothing.
+	Warn func(dag *airflow.DAG) []airflow.Problem
 	// OnChange is told the DAGs, sorted, that were created or changed, after the
 	// Store has them. It is called from one goroutine and should return soon.
 	OnChange func(ids []airflow.DagID)

@@ -84,6 +84,7 @@ type parser struct {
 	timeout time.Duration
 	now     func() time.Time
 	log     func(msg string, args ...any)
+	warn    func(*airflow.DAG) []airflow.Problem // may be nil
 }
 
 // parse loads one file and checks its DAGs.
@@ -332,6 +333,9 @@ func (p *parser) check(f *parsedFile, d LoadedDAG) {
 	}
 	f.dags = append(f.dags, pd)
 	f.warnOutside(dag)
+	if p.warn != nil {
+		f.warnings = append(f.warnings, located(f.path, p.warn(dag), "warning")...)
+	}
 }
 
 // sources returns the files of a DAG's bundle snapshot. Files outside of the DAG

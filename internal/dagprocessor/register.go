@@ -69,7 +69,7 @@ func (s *syncing) process(todo []string) (changing bool) {
 }
 
 func (p *Processor) parser() *parser {
-	return &parser{src: p.cfg.Source, loader: p.cfg.Loader, opts: p.cfg.Scan, timeout: p.cfg.LoadTimeout, now: p.cfg.Now, log: p.cfg.Log.Error}
+	return &parser{src: p.cfg.Source, loader: p.cfg.Loader, opts: p.cfg.Scan, timeout: p.cfg.LoadTimeout, now: p.cfg.Now, log: p.cfg.Log.Error, warn: p.cfg.Warn}
 }
 
 // pending marks a file to be parsed again.

@@ -61,6 +61,8 @@ type Config struct {
 	// minutes; nil: the periodic one does.
 	Later func(ctx context.Context, after time.Duration) error
 
+	// Warn is as in dagprocessor.Config.
+	Warn             func(dag *airflow.DAG) []airflow.Problem
 	PausedAtCreation *bool
 	StaleThreshold   time.Duration // as in dagprocessor.Config
 	LoadTimeout      time.Duration
@@ -227,7 +229,7 @@ func (r *Reconciler) unchanged(ctx context.Context) (bool, error) {
 func (r *Reconciler) open() error {
 	p, err := dagprocessor.New(dagprocessor.Config{
 		Source: r.cfg.Folder, Cache: r.cfg.Cache, Store: r.cfg.Store, Bundles: r.cfg.Bundles, Loader: r.cfg.Loader, Scan: r.cfg.Scan,
-		Announce: r.cfg.Tell, Checkpoint: 20 * time.Second, PausedAtCreation: r.cfg.PausedAtCreation, StaleThreshold: r.cfg.StaleThreshold,
+		Warn: r.cfg.Warn, Announce: r.cfg.Tell, Checkpoint: 20 * time.Second, PausedAtCreation: r.cfg.PausedAtCreation, StaleThreshold: r.cfg.StaleThreshold,
 		LoadTimeout: r.cfg.LoadTimeout, MendInterval: mendInterval, Now: r.cfg.Now, Log: r.cfg.Log,
 	})
 	r.p = p

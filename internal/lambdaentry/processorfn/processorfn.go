@@ -125,12 +125,30 @@ func New(ctx context.Context, environ []string, o awsapp.Options) (*Function, er
 		},
 		PausedAtCreation: &paused, StaleThreshold: stale, LoadTimeout: settings.Core.DagbagImportTimeout, Log: app.Log,
 	}
+	if c.ECS == "" {
+		cfg.Warn = TooLong
+	}
 	if url := env[awsenv.DagEventsQueueURL]; url != "" {
 		cfg.Later = func(ctx context.Context, after time.Duration) error {
 			return app.Queues().Send(ctx, url, []queue.Outgoing{{Body: awsenv.ReconcileInput, Delay: after}})
 		}
 	}
 	return &Function{bucket: c.DagsBucket, r: reconcile.New(cfg), log: app.Log}, nil
+}
+
+// TooLong warns of tasks whose execution_timeout is longer than a function can run,
+// in a deployment without ECS: they fail when they are dispatched.
+func TooLong(dag *airflow.DAG) []airflow.Problem {
+	var out []airflow.Problem
+	for _, t := range dag.Tasks {
+		if t.ExecutionTimeout > awsapp.MaxLambdaTimeout && awsapp.OnLambda(t.Executor) {
+			out = append(out, airflow.Problem{
+				Field:   string(dag.DagID) + ".tasks." + string(t.TaskID) + ".execution_timeout",
+				Message: fmt.Sprintf("is %v: on Lambda a task may have at most %v, and this deployment has no ECS, so the task will fail when it is dispatched; shorten it, or enable ecs in the deployment", t.ExecutionTimeout, awsapp.MaxLambdaTimeout),
+			})
+		}
+	}
+	return out
 }
 
 // sqsEvent is what a queue's mapping sends.
