@@ -376,6 +376,7 @@ func Run(t *testing.T, h Harness) {
 		submit(t, again, a, over)
 		again.Cancel(a, "cleared by admin")
 		w.heard(t, a, "terminated")
+		w.until(t, "the end of the cancelled one", func() bool { return !again.Observe(a) })
 		again.Close() // leaves what runs
 		third := h.Start(t, w)
 		defer third.Close()
