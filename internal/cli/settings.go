@@ -59,6 +59,22 @@ func (c *command) importFile(path string) ([]byte, error) {
 	return b, err
 }
 
+// exportObject writes an object as an export file, - for standard output, and says
+// so unless it went there.
+func (c *command) exportObject(path string, v any, said string, args ...any) error {
+	b, err := indented(v)
+	if err != nil {
+		return err
+	}
+	if err := c.exportFile(path, b); err != nil {
+		return err
+	}
+	if path != "-" {
+		c.say(said, args...)
+	}
+	return nil
+}
+
 // exportFile writes a file for this user's eyes only, or standard output for "-".
 func (c *command) exportFile(path string, b []byte) error {
 	if path == "-" {

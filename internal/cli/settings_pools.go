@@ -224,16 +224,6 @@ func (c *command) poolsExport() *cobra.Command {
 		for _, p := range ps {
 			out[p.Name] = poolFile{&p.Slots, p.Description, p.IncludeDeferred}
 		}
-		b, err := indented(out)
-		if err != nil {
-			return err
-		}
-		if err := c.exportFile(args[0], b); err != nil {
-			return err
-		}
-		if args[0] != "-" {
-			c.say("Exported %d pools to %s", len(ps), args[0])
-		}
-		return nil
+		return c.exportObject(args[0], out, "Exported %d pools to %s", len(ps), args[0])
 	})
 }

@@ -339,16 +339,6 @@ func (c *command) variablesExport() *cobra.Command {
 				}
 				out[v.Key] = value
 			}
-			b, err := indented(out)
-			if err != nil {
-				return err
-			}
-			if err := c.exportFile(args[0], b); err != nil {
-				return err
-			}
-			if args[0] != "-" {
-				c.say("%d variables successfully exported to %s", len(vs), args[0])
-			}
-			return nil
+			return c.exportObject(args[0], out, "%d variables successfully exported to %s", len(vs), args[0])
 		})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gustflow/gust/internal/operatorspec"
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // cast builds the __type__ objects of a tree bottom-up, as dag-factory's
@@ -426,7 +427,7 @@ func toInt(v value) (value, error) {
 		return int64(f), nil
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, pyErr("ValueError", "cannot convert float %s to integer", floatRepr(v))
+			return nil, pyErr("ValueError", "cannot convert float %s to integer", pyrepr.Float(v))
 		}
 		return int64(math.Trunc(v)), nil
 	case string:

@@ -7,6 +7,8 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // dumpYAML writes v as yaml.dump(v, default_flow_style=False,
@@ -104,7 +106,7 @@ func yamlFloat(f float64) string {
 	case math.IsInf(f, -1):
 		return "-.inf"
 	}
-	s := floatRepr(f)
+	s := pyrepr.Float(f)
 	if !strings.Contains(s, ".") {
 		s = strings.Replace(s, "e", ".0e", 1)
 	}

@@ -8,6 +8,8 @@ import (
 	"math/big"
 	"strconv"
 	"time"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // jsonWriter writes JSON in the order it is told.
@@ -182,7 +184,7 @@ func (w *jsonWriter) scalar(v value) bool {
 			case math.IsInf(v, -1):
 				w.b.WriteString("-Infinity")
 			default:
-				w.b.WriteString(floatRepr(v))
+				w.b.WriteString(pyrepr.Float(v))
 			}
 			break
 		}

@@ -3,6 +3,8 @@ package dagspec
 import (
 	"math"
 	"math/big"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 var deltaUnits = []struct {
@@ -26,7 +28,7 @@ func makeTimedelta(_ *loader, args []value, kw *dict) (value, error) {
 			return pyErr("OverflowError", "Python int too large to convert to C int")
 		case float64:
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return pyErr("ValueError", "cannot convert float %s to integer", floatRepr(v))
+				return pyErr("ValueError", "cannot convert float %s to integer", pyrepr.Float(v))
 			}
 			r := new(big.Rat).SetFloat64(v)
 			total.Add(total, r.Mul(r, new(big.Rat).SetInt64(u.us)))

@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // value is a Python value: nil, bool, int64, *big.Int, float64, string, bytes,
@@ -386,11 +388,11 @@ func writeRepr(b *strings.Builder, v value, depth int) {
 	case *big.Int:
 		b.WriteString(v.String())
 	case float64:
-		b.WriteString(floatRepr(v))
+		b.WriteString(pyrepr.Float(v))
 	case string:
-		b.WriteString(strRepr(v))
+		b.WriteString(pyrepr.Str(v))
 	case *pyBytes:
-		b.WriteString("b" + strRepr(string(v.b)))
+		b.WriteString(pyrepr.Bytes(string(v.b)))
 	case *list:
 		items := make([]value, len(v.items))
 		for i := range v.items {
@@ -433,53 +435,4 @@ func writeRepr(b *strings.Builder, v value, depth int) {
 	default:
 		b.WriteString("<" + typeName(v) + " object>")
 	}
-}
-
-// floatRepr is repr of a Python float.
-func floatRepr(f float64) string {
-	switch {
-	case math.IsInf(f, 1):
-		return "inf"
-	case math.IsInf(f, -1):
-		return "-inf"
-	case math.IsNaN(f):
-		return "nan"
-	}
-	// Python switches to an exponent below 1e-4 and from 1e16.
-	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
-		return strconv.FormatFloat(f, 'e', -1, 64)
-	}
-	s := strconv.FormatFloat(f, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
-	}
-	return s
-}
-
-func strRepr(s string) string {
-	q := byte('\'')
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		q = '"'
-	}
-	var b strings.Builder
-	b.WriteByte(q)
-	for _, r := range s {
-		switch {
-		case r == rune(q) || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x20 || r == 0x7f:
-			b.WriteString(`\x` + string("0123456789abcdef"[r>>4]) + string("0123456789abcdef"[r&15]))
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte(q)
-	return b.String()
 }

@@ -3,6 +3,8 @@ package jinja
 import (
 	"math/big"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // objectDunders are the special attributes that every object has; templates
@@ -405,7 +407,7 @@ func (ev *Eval) checked(v Value, name string, attr Value) Value {
 	}
 	return &Undefined{
 		kind: ev.env.Undefined,
-		hint: "access to attribute " + ReprStr(name) + " of " + ReprStr(typeName(v)) + " object is unsafe.",
+		hint: "access to attribute " + pyrepr.Str(name) + " of " + pyrepr.Str(typeName(v)) + " object is unsafe.",
 		obj:  v, hasObj: true, name: name, exc: "SecurityError",
 	}
 }

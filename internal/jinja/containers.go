@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"sort"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 var (
@@ -343,7 +345,7 @@ func init() {
 
 func hexFloat(f float64) string {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return ReprFloat(f)
+		return pyrepr.Float(f)
 	}
 	sign := ""
 	bitsv := math.Float64bits(f)

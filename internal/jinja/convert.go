@@ -7,6 +7,8 @@ import (
 	"math/big"
 	"sort"
 	"time"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // FromGo makes a Value of plain Go data: nil, booleans, numbers (json.Number
@@ -130,7 +132,7 @@ func (g *goWriter) value(v Value, depth int) any {
 		return x
 	case float64:
 		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return ReprFloat(x)
+			return pyrepr.Float(x)
 		}
 		return x
 	case *big.Int:

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 var (
@@ -277,7 +279,7 @@ func initDateClasses() {
 		s := argStr(b.V(0))
 		d, ok := parseISO(s)
 		if !ok {
-			valueError("Invalid isoformat string: %s", ReprStr(s))
+			valueError("Invalid isoformat string: %s", pyrepr.Str(s))
 		}
 		return d
 	}
@@ -413,7 +415,7 @@ func (t *isoTuple) Attr(name string) (Value, bool, error) {
 func ParseDateTime(s string) (*DateTime, error) {
 	d, ok := parseISO(s)
 	if !ok {
-		return nil, Errorf("ValueError", "Invalid isoformat string: %s", ReprStr(s))
+		return nil, Errorf("ValueError", "Invalid isoformat string: %s", pyrepr.Str(s))
 	}
 	return d, nil
 }

@@ -1,6 +1,10 @@
 package jinja
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
+)
 
 func (e *dataExpr) eval(*Eval) Value  { return e.text }
 func (e *constExpr) eval(*Eval) Value { return e.v }
@@ -307,7 +311,7 @@ func (e *testExpr) eval(ev *Eval) Value {
 func (ev *Eval) callNamedFilter(name string, a *Args) Value {
 	f := ev.env.filter(name)
 	if f == nil {
-		raise("TemplateRuntimeError", "No filter named %s.", ReprStr(name))
+		raise("TemplateRuntimeError", "No filter named %s.", pyrepr.Str(name))
 	}
 	return f.call(ev, a)
 }
@@ -315,7 +319,7 @@ func (ev *Eval) callNamedFilter(name string, a *Args) Value {
 func (ev *Eval) callNamedTest(name string, a *Args) bool {
 	f := ev.env.test(name)
 	if f == nil {
-		raise("TemplateRuntimeError", "No test named %s.", ReprStr(name))
+		raise("TemplateRuntimeError", "No test named %s.", pyrepr.Str(name))
 	}
 	return isTrue(f.call(ev, a))
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // This file holds what connects templates: macros, blocks, extends, include
@@ -26,7 +28,7 @@ func (m *macro) PyRepr() string {
 	if m.name == "" {
 		return "<Macro anonymous>"
 	}
-	return "<Macro " + ReprStr(m.name) + ">"
+	return "<Macro " + pyrepr.Str(m.name) + ">"
 }
 
 // Attr gives the documented attributes of macros.
@@ -55,7 +57,7 @@ func (m *macro) Attr(name string) (Value, bool, error) {
 
 func (m *macro) callEv(ev *Eval, a *Args) Value {
 	d := m.def
-	shown := ReprStr(m.name)
+	shown := pyrepr.Str(m.name)
 	if m.name == "" {
 		shown = "None"
 	}
@@ -77,7 +79,7 @@ func (m *macro) callEv(ev *Eval, a *Args) Value {
 		switch {
 		case contains(d.args, k.Name):
 			if _, dup := vals[k.Name]; dup {
-				typeError("macro %s got multiple values for argument %s", shown, ReprStr(k.Name))
+				typeError("macro %s got multiple values for argument %s", shown, pyrepr.Str(k.Name))
 			}
 			vals[k.Name] = k.Value
 			if k.Name == "caller" {
@@ -90,7 +92,7 @@ func (m *macro) callEv(ev *Eval, a *Args) Value {
 		case k.Name == "caller":
 			typeError("macro %s was invoked with two values for the special caller argument. This is most likely a bug.", shown)
 		default:
-			typeError("macro %s takes no keyword argument %s", shown, ReprStr(k.Name))
+			typeError("macro %s takes no keyword argument %s", shown, pyrepr.Str(k.Name))
 		}
 	}
 	oldCtx, oldScope, oldCheck, oldAuto, oldLine := ev.ctx, ev.scope, ev.checkOutput, ev.autoescape, ev.line
@@ -104,7 +106,7 @@ func (m *macro) callEv(ev *Eval, a *Args) Value {
 			if di := i - (len(d.args) - len(d.defaults)); di >= 0 {
 				v = d.defaults[di].eval(ev)
 			} else {
-				v = &Undefined{kind: ev.env.Undefined, hint: "parameter " + ReprStr(name) + " was not provided", name: name, exc: "UndefinedError"}
+				v = &Undefined{kind: ev.env.Undefined, hint: "parameter " + pyrepr.Str(name) + " was not provided", name: name, exc: "UndefinedError"}
 			}
 		}
 		ev.scope.vars[name] = v
@@ -183,7 +185,7 @@ func (ev *Eval) runBlock(name string, n int, scoped bool) {
 
 func (ev *Eval) superRef(name string, n int) Value {
 	if n >= len(ev.ctx.blocks[name]) {
-		return &Undefined{kind: ev.env.Undefined, hint: "there is no parent block called " + ReprStr(name) + ".", name: "super", exc: "UndefinedError"}
+		return &Undefined{kind: ev.env.Undefined, hint: "there is no parent block called " + pyrepr.Str(name) + ".", name: "super", exc: "UndefinedError"}
 	}
 	return &blockReference{ev, ev.ctx, name, n}
 }
@@ -205,7 +207,7 @@ func (b *blockReference) PyType() *Type {
 func (b *blockReference) Attr(name string) (Value, bool, error) {
 	if name == "super" {
 		if b.n+1 >= len(b.ctx.blocks[b.name]) {
-			return b.ev.undefinedHint("there is no parent block called " + ReprStr(b.name) + "."), true, nil
+			return b.ev.undefinedHint("there is no parent block called " + pyrepr.Str(b.name) + "."), true, nil
 		}
 		return &blockReference{b.ev, b.ctx, b.name, b.n + 1}, true, nil
 	}
@@ -237,7 +239,7 @@ func (s *selfRef) PyRepr() string {
 	if s.ctx.tmpl.Name == "" {
 		return "<TemplateReference None>"
 	}
-	return "<TemplateReference " + ReprStr(s.ctx.tmpl.Name) + ">"
+	return "<TemplateReference " + pyrepr.Str(s.ctx.tmpl.Name) + ">"
 }
 
 // Attr fails: blocks are items.
@@ -344,7 +346,7 @@ func (m *module) PyType() *Type { return &Type{Module: "jinja2.environment", Nam
 
 // PyRepr names the template.
 func (m *module) PyRepr() string {
-	return fmt.Sprintf("<TemplateModule %s>", ReprStr(m.ctx.tmpl.Name))
+	return fmt.Sprintf("<TemplateModule %s>", pyrepr.Str(m.ctx.tmpl.Name))
 }
 
 // PyStr is the template's text.
@@ -392,7 +394,7 @@ func (s *fromStmt) exec(ev *Eval) {
 		v, ok, _ := m.Attr(n[0])
 		if !ok {
 			v = ev.undefinedHint(fmt.Sprintf("the template %s (imported on line %d in %s) does not export the requested name %s",
-				ReprStr(m.ctx.tmpl.Name), s.line, ReprStr(ev.ctx.tmpl.Name), ReprStr(n[0])))
+				pyrepr.Str(m.ctx.tmpl.Name), s.line, pyrepr.Str(ev.ctx.tmpl.Name), pyrepr.Str(n[0])))
 		}
 		ev.set(n[1], v)
 		if ev.scope == nil {

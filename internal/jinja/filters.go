@@ -3,6 +3,8 @@ package jinja
 import (
 	"math"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // builtinFilters are the filters of Jinja. The text filters are in
@@ -395,7 +397,7 @@ func init() {
 				case "default":
 					def = k.Value
 				default:
-					raise("FilterArgumentError", "Unexpected keyword argument %s", ReprStr(k.Name))
+					raise("FilterArgumentError", "Unexpected keyword argument %s", pyrepr.Str(k.Name))
 				}
 			}
 			f = ev.attrGetter(attr, false, def)

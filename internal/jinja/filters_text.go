@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strings"
 	"unicode"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 func ratOf(a, b *big.Int) *big.Rat { return new(big.Rat).SetFrac(a, b) }
@@ -352,7 +354,7 @@ func init() {
 			}
 			key := str(k)
 			if strings.ContainsAny(key, " \t\n\r\f\v/>=") {
-				valueError("Invalid character in attribute name: %s", ReprStr(key))
+				valueError("Invalid character in attribute name: %s", pyrepr.Str(key))
 			}
 			items = append(items, string(escape(k))+`="`+string(escape(v))+`"`)
 			return true

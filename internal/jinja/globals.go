@@ -3,6 +3,8 @@ package jinja
 import (
 	"sort"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // maxSandboxRange is the sandbox's limit for range().
@@ -332,7 +334,7 @@ func ppString(b *strings.Builder, s string, indent, allowance, level int) {
 	var chunks []string
 	rep := ""
 	for i, line := range lines {
-		rep = ReprStr(line)
+		rep = pyrepr.Str(line)
 		mw := maxWidth
 		if i == len(lines)-1 {
 			mw -= allowance
@@ -363,9 +365,9 @@ func ppString(b *strings.Builder, s string, indent, allowance, level int) {
 			if j == len(parts)-1 && i == len(lines)-1 {
 				mw -= allowance
 			}
-			if strLen(ReprStr(cand)) > mw {
+			if strLen(pyrepr.Str(cand)) > mw {
 				if cur != "" {
-					chunks = append(chunks, ReprStr(cur))
+					chunks = append(chunks, pyrepr.Str(cur))
 				}
 				cur = part
 			} else {
@@ -373,7 +375,7 @@ func ppString(b *strings.Builder, s string, indent, allowance, level int) {
 			}
 		}
 		if cur != "" {
-			chunks = append(chunks, ReprStr(cur))
+			chunks = append(chunks, pyrepr.Str(cur))
 		}
 	}
 	if len(chunks) == 1 {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // JSONOptions are the options of Python's json.dumps.
@@ -91,7 +93,7 @@ func (w *jsonWriter) newline() {
 }
 
 func (w *jsonWriter) float(f float64) string {
-	s := ReprFloat(f)
+	s := pyrepr.Float(f)
 	switch {
 	case math.IsNaN(f):
 		s = "NaN"
@@ -103,7 +105,7 @@ func (w *jsonWriter) float(f float64) string {
 		return s
 	}
 	if w.o.ForbidNaN {
-		valueError("Out of range float values are not JSON compliant: %s", ReprFloat(f))
+		valueError("Out of range float values are not JSON compliant: %s", pyrepr.Float(f))
 	}
 	return s
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 type tokenKind string
@@ -433,7 +435,7 @@ func (l *lexer) expression(end tokenKind) string {
 				j++
 			}
 			if j >= len(rest) {
-				return fmt.Sprintf("unexpected char %s at %d", ReprStr(string(c)), strLen(l.src[:l.pos]))
+				return fmt.Sprintf("unexpected char %s at %d", pyrepr.Str(string(c)), strLen(l.src[:l.pos]))
 			}
 			s, err := unescapeString(rest[1:j])
 			if err != "" {
@@ -456,7 +458,7 @@ func (l *lexer) expression(end tokenKind) string {
 		}
 		switch op {
 		case "":
-			return fmt.Sprintf("unexpected char %s at %d", ReprStr(string(c)), strLen(l.src[:l.pos]))
+			return fmt.Sprintf("unexpected char %s at %d", pyrepr.Str(string(c)), strLen(l.src[:l.pos]))
 		case "{":
 			stack = append(stack, '}')
 		case "(":

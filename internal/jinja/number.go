@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // numOp evaluates an arithmetic operator on two numbers.
@@ -324,7 +326,7 @@ func toInt(v Value) Value {
 		if n, ok := parseInt(s, 10); ok {
 			return n
 		}
-		valueError("invalid literal for int() with base 10: %s", ReprStr(s))
+		valueError("invalid literal for int() with base 10: %s", pyrepr.Str(s))
 	case *Undefined:
 		x.fail()
 	}
@@ -342,7 +344,7 @@ func toFloat(v Value) float64 {
 		if f, ok := parseFloat(s); ok {
 			return f
 		}
-		valueError("could not convert string to float: %s", ReprStr(s))
+		valueError("could not convert string to float: %s", pyrepr.Str(s))
 	}
 	if u, ok := v.(*Undefined); ok {
 		u.fail()

@@ -3,6 +3,8 @@ package jinja
 import (
 	"fmt"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 type parser struct {
@@ -85,9 +87,9 @@ func (p *parser) expect(k tokenKind) token {
 	t := p.cur()
 	if t.kind != k {
 		if t.kind == tokEOF {
-			p.fail(t.line, "unexpected end of template, expected %s.", ReprStr(describeKind(k)))
+			p.fail(t.line, "unexpected end of template, expected %s.", pyrepr.Str(describeKind(k)))
 		}
-		p.fail(t.line, "expected token %s, got %s", ReprStr(describeKind(k)), ReprStr(t.describe()))
+		p.fail(t.line, "expected token %s, got %s", pyrepr.Str(describeKind(k)), pyrepr.Str(t.describe()))
 	}
 	return p.next()
 }
@@ -96,9 +98,9 @@ func (p *parser) expectName(name string) {
 	t := p.cur()
 	if t.kind != tokName || t.text != name {
 		if t.kind == tokEOF {
-			p.fail(t.line, "unexpected end of template, expected %s.", ReprStr(name))
+			p.fail(t.line, "unexpected end of template, expected %s.", pyrepr.Str(name))
 		}
-		p.fail(t.line, "expected token %s, got %s", ReprStr(name), ReprStr(t.describe()))
+		p.fail(t.line, "expected token %s, got %s", pyrepr.Str(name), pyrepr.Str(t.describe()))
 	}
 	p.next()
 }
@@ -449,7 +451,7 @@ func (p *parser) primary() expr {
 		p.expect("rbrace")
 		return e
 	}
-	p.fail(t.line, "unexpected %s", ReprStr(t.describe()))
+	p.fail(t.line, "unexpected %s", pyrepr.Str(t.describe()))
 	return nil
 }
 
@@ -492,7 +494,7 @@ func (p *parser) parseTuple(withCond bool, ends []string, parens, simple bool) e
 			return items[0]
 		}
 		if !parens {
-			p.fail(p.cur().line, "Expected an expression, got %s", ReprStr(p.cur().describe()))
+			p.fail(p.cur().line, "Expected an expression, got %s", pyrepr.Str(p.cur().describe()))
 		}
 	}
 	return &tupleExpr{line, items}

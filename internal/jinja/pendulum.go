@@ -3,6 +3,8 @@ package jinja
 import (
 	"fmt"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // pendMethods are the methods that pendulum.DateTime adds to datetime or
@@ -580,7 +582,7 @@ func englishOnly(v Value) {
 		return
 	}
 	if s := strings.ToLower(str(v)); s != "en" && !strings.HasPrefix(s, "en_") && !strings.HasPrefix(s, "en-") {
-		valueError("the locale %s of pendulum is only available with the Python runtime; use macros.ds_format_locale", ReprStr(str(v)))
+		valueError("the locale %s of pendulum is only available with the Python runtime; use macros.ds_format_locale", pyrepr.Str(str(v)))
 	}
 }
 

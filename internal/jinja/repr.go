@@ -2,43 +2,15 @@ package jinja
 
 import (
 	"fmt"
-	"math"
 	"math/big"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // maxIntDigits is CPython's default limit for int <-> str conversion.
 const maxIntDigits = 4300
-
-// ReprFloat is repr() of a float.
-func ReprFloat(f float64) string {
-	switch {
-	case math.IsNaN(f):
-		return "nan"
-	case math.IsInf(f, 1):
-		return "inf"
-	case math.IsInf(f, -1):
-		return "-inf"
-	}
-	s := strconv.FormatFloat(f, 'e', -1, 64)
-	mant, exps, _ := strings.Cut(s, "e")
-	exp, _ := strconv.Atoi(exps)
-	if exp < -4 || exp >= 16 {
-		sign := "+"
-		if exp < 0 {
-			sign, exp = "-", -exp
-		}
-		return fmt.Sprintf("%se%s%02d", mant, sign, exp)
-	}
-	s = strconv.FormatFloat(f, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
-	}
-	return s
-}
 
 func reprInt(b *big.Int) string {
 	if b.BitLen() > maxIntDigits*10/3 {
@@ -49,82 +21,6 @@ func reprInt(b *big.Int) string {
 		return s
 	}
 	return b.Text(10)
-}
-
-// isPrintable is str.isprintable for one code point.
-func isPrintable(r rune) bool {
-	if r < 0x7f {
-		return r >= 0x20
-	}
-	if r == utf8.RuneError {
-		return true
-	}
-	// Go counts no space but U+0020 as printable, as Python does, and knows
-	// the same categories (L, M, N, P, S).
-	return unicode.IsPrint(r)
-}
-
-// ReprStr is repr() of a str.
-func ReprStr(s string) string {
-	quote := byte('\'')
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		quote = '"'
-	}
-	var b strings.Builder
-	b.Grow(len(s) + 2)
-	b.WriteByte(quote)
-	for _, r := range s {
-		switch {
-		case r == rune(quote) || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case isPrintable(r):
-			b.WriteRune(r)
-		case r < 0x100:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-	}
-	b.WriteByte(quote)
-	return b.String()
-}
-
-func reprBytes(s string) string {
-	quote := byte('\'')
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		quote = '"'
-	}
-	var b strings.Builder
-	b.WriteByte('b')
-	b.WriteByte(quote)
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == quote || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\r':
-			b.WriteString(`\r`)
-		case c == '\t':
-			b.WriteString(`\t`)
-		case c < 0x20 || c >= 0x7f:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte(quote)
-	return b.String()
 }
 
 // maxReprBytes bounds the text of one value: nested references to one list can
@@ -152,7 +48,7 @@ func Str(v Value) (s string, err error) {
 func repr(v Value) string {
 	switch x := v.(type) {
 	case string:
-		return ReprStr(x)
+		return pyrepr.Str(x)
 	case int64:
 		return strconv.FormatInt(x, 10)
 	}
@@ -203,13 +99,13 @@ func (w *reprWriter) repr(v Value) {
 	case *big.Int:
 		w.WriteString(reprInt(x))
 	case float64:
-		w.WriteString(ReprFloat(x))
+		w.WriteString(pyrepr.Float(x))
 	case string:
-		w.WriteString(ReprStr(x))
+		w.WriteString(pyrepr.Str(x))
 	case Markup:
-		w.WriteString("Markup(" + ReprStr(string(x)) + ")")
+		w.WriteString("Markup(" + pyrepr.Str(string(x)) + ")")
 	case Bytes:
-		w.WriteString(reprBytes(string(x)))
+		w.WriteString(pyrepr.Bytes(string(x)))
 	case *List:
 		if !w.enter(v) {
 			w.WriteString("[...]")
@@ -296,7 +192,7 @@ func (w *reprWriter) repr(v Value) {
 	case *singleton:
 		w.WriteString(x.name)
 	case complex128:
-		re, im := strings.TrimSuffix(ReprFloat(real(x)), ".0"), strings.TrimSuffix(ReprFloat(imag(x)), ".0")
+		re, im := strings.TrimSuffix(pyrepr.Float(real(x)), ".0"), strings.TrimSuffix(pyrepr.Float(imag(x)), ".0")
 		switch {
 		case re == "0":
 			w.WriteString(im + "j")

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // formatSpec is the format mini-language.
@@ -188,7 +190,7 @@ func (sp formatSpec) formatFloat(f float64) string {
 	low := typ | 0x20
 	text := ""
 	neg := false
-	if s := ReprFloat(f); strings.HasSuffix(s, "inf") || s == "nan" {
+	if s := pyrepr.Float(f); strings.HasSuffix(s, "inf") || s == "nan" {
 		neg = s[0] == '-'
 		text = strings.TrimPrefix(s, "-")
 	} else {
@@ -324,7 +326,7 @@ func (ev *Eval) formatValue(v Value, spec string) string {
 		valueError("Unknown format code '%c' for object of type '%s'", sp.typ, kind)
 	case float64:
 		if spec == "" {
-			return ReprFloat(x)
+			return pyrepr.Float(x)
 		}
 		sp := parseSpec(spec, "float")
 		ev.width(sp)
@@ -493,7 +495,7 @@ func (ev *Eval) formatField(name string, pos []Value, kw []KwArg, auto *int) Val
 			}
 		}
 		if !found {
-			raise("KeyError", "%s", ReprStr(first))
+			raise("KeyError", "%s", pyrepr.Str(first))
 		}
 	}
 	for rest != "" {

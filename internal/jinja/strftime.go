@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 var (
@@ -230,7 +232,7 @@ func strftime(d *DateTime, format string) string {
 func Strptime(s, format string) *DateTime {
 	p := &strptimer{s: s, year: 1900, month: 1, day: 1, wd: -1, yd: -1, week: -1, isoYear: -1, isoWeek: -1}
 	if !p.match(expandFormat(format)) {
-		valueError("time data %s does not match format %s", ReprStr(s), ReprStr(format))
+		valueError("time data %s does not match format %s", pyrepr.Str(s), pyrepr.Str(format))
 	}
 	if p.s != "" {
 		valueError("unconverted data remains: %s", p.s)

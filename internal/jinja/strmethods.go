@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 var (
@@ -428,7 +430,7 @@ func init() {
 	is("isspace", func(s string) bool { return allRunes(s, isSpace) })
 	is("isascii", isASCII)
 	is("isidentifier", isIdentifier)
-	is("isprintable", func(s string) bool { return s == "" || allRunes(s, isPrintable) })
+	is("isprintable", func(s string) bool { return s == "" || allRunes(s, pyrepr.Printable) })
 	is("istitle", isTitleText)
 	is("isupper", func(s string) bool {
 		return strings.ContainsFunc(s, unicode.IsUpper) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsLower(r) || unicode.IsTitle(r) })
@@ -580,7 +582,7 @@ func init() {
 					case "replace":
 						c = '?'
 					default:
-						raise("UnicodeEncodeError", "'%s' codec can't encode character %s in position %d: ordinal not in range(%d)", enc, ReprStr(string(c)), i, limit)
+						raise("UnicodeEncodeError", "'%s' codec can't encode character %s in position %d: ordinal not in range(%d)", enc, pyrepr.Str(string(c)), i, limit)
 					}
 				}
 				out = append(out, byte(c))

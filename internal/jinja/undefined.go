@@ -1,6 +1,10 @@
 package jinja
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/gustflow/gust/internal/pyrepr"
+)
 
 // UndefinedKind is the class that stands for an undefined value
 // (the DAG's template_undefined).
@@ -56,7 +60,7 @@ func (u *Undefined) Message() string {
 		return repr(u.name) + " is undefined"
 	}
 	if s, ok := u.name.(string); ok {
-		return fmt.Sprintf("%s has no attribute %s", ReprStr(objectTypeRepr(u.obj)), ReprStr(s))
+		return fmt.Sprintf("%s has no attribute %s", pyrepr.Str(objectTypeRepr(u.obj)), pyrepr.Str(s))
 	}
 	return fmt.Sprintf("%s has no element %s", objectTypeRepr(u.obj), repr(u.name))
 }

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/pyrepr"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/serde"
@@ -110,9 +111,9 @@ func runBash(ctx context.Context, t *taskrunner.Task, command string) (*taskrunn
 	}
 	log := t.Log.Named(subprocessLogger)
 	if args[0] == "-c" {
-		log.Info(fmt.Sprintf("Running command: ['%s', '-c', %s]", bashPath, jinja.ReprStr(command)))
+		log.Info(fmt.Sprintf("Running command: ['%s', '-c', %s]", bashPath, pyrepr.Str(command)))
 	} else {
-		log.Info(fmt.Sprintf("Running script file: ['%s', %s]", bashPath, jinja.ReprStr(args[0])))
+		log.Info(fmt.Sprintf("Running script file: ['%s', %s]", bashPath, pyrepr.Str(args[0])))
 	}
 	log.Info("Output:")
 	out, exit, err := runShell(ctx, t, shell{path: bashPath, args: args, env: env, dir: cwd, latin1: latin1, line: log.Info})

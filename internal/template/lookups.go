@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // Connection is a connection's fields; nil is None.
@@ -163,7 +164,7 @@ func (c *connection) PyRepr() string {
 		if s == nil {
 			return "None"
 		}
-		return jinja.ReprStr(*s)
+		return pyrepr.Str(*s)
 	}
 	secret := func(s *string) string {
 		if s == nil {
@@ -176,7 +177,7 @@ func (c *connection) PyRepr() string {
 		port = fmt.Sprint(*c.c.Port)
 	}
 	return fmt.Sprintf("Connection(conn_id=%s, conn_type=%s, description=%s, host=%s, schema=%s, login=%s, password=%s, port=%s, extra=%s)",
-		jinja.ReprStr(c.c.ConnID), jinja.ReprStr(c.c.ConnType), f(c.c.Description), f(c.c.Host), f(c.c.Schema), f(c.c.Login), secret(c.c.Password), port, secret(c.c.Extra))
+		pyrepr.Str(c.c.ConnID), pyrepr.Str(c.c.ConnType), f(c.c.Description), f(c.c.Host), f(c.c.Schema), f(c.c.Login), secret(c.c.Password), port, secret(c.c.Extra))
 }
 
 // Attr gives the fields and methods.
@@ -336,7 +337,7 @@ func newTaskInstance(in Input, task *entity) (*entity, error) {
 	a["_cached_template_context"] = &opaque{&jinja.Type{Module: "builtins", Name: "dict"}}
 	a["xcom_pull"] = in.Lookups.xcomPull(t.DagID, in.DagRun.RunID, t.TaskID)
 	e.repr = fmt.Sprintf("RuntimeTaskInstance(id=%s, task_id=%s, dag_id=%s, run_id=%s, try_number=%d, map_index=%d)",
-		jinja.ReprStr(t.ID), jinja.ReprStr(t.TaskID), jinja.ReprStr(t.DagID), jinja.ReprStr(in.DagRun.RunID), t.TryNumber, t.MapIndex)
+		pyrepr.Str(t.ID), pyrepr.Str(t.TaskID), pyrepr.Str(t.DagID), pyrepr.Str(in.DagRun.RunID), t.TryNumber, t.MapIndex)
 	return e, nil
 }
 

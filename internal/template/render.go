@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // SearchDir is one folder in which template files are looked up.
@@ -355,11 +356,11 @@ func (l *fileLoader) Load(name string) (string, error) {
 func (l *fileLoader) notFound(name string) error {
 	var names []string
 	for _, d := range l.dirs {
-		names = append(names, jinja.ReprStr(d.Name))
+		names = append(names, pyrepr.Str(d.Name))
 	}
 	s := "s"
 	if len(names) == 1 {
 		s = ""
 	}
-	return jinja.Errorf("TemplateNotFound", "%s not found in search path%s: %s", jinja.ReprStr(name), s, strings.Join(names, ", "))
+	return jinja.Errorf("TemplateNotFound", "%s not found in search path%s: %s", pyrepr.Str(name), s, strings.Join(names, ", "))
 }

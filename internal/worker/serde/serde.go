@@ -15,6 +15,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // Callable is a reference to a Python callable: an import path, a name in a
@@ -478,7 +479,7 @@ func appendXCom(b []byte, v jinja.Value, depth int) ([]byte, error) {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return nil, fmt.Errorf("%v cannot be stored as an XCom: JSON has no such number", x)
 		}
-		return append(b, jinja.ReprFloat(x)...), nil
+		return append(b, pyrepr.Float(x)...), nil
 	case string:
 		return appendString(b, x), nil
 	case jinja.Markup:
@@ -521,7 +522,7 @@ func appendXCom(b []byte, v jinja.Value, depth int) ([]byte, error) {
 		return wrapped(class, 2, func() {
 			t := x.Time()
 			b = append(b, `{"timestamp":`...)
-			b = append(b, jinja.ReprFloat(float64(t.UnixMicro())/1e6)...)
+			b = append(b, pyrepr.Float(float64(t.UnixMicro())/1e6)...)
 			b = append(b, `,"tz":`...)
 			b = appendZone(b, x)
 			b = append(b, '}')
@@ -533,7 +534,7 @@ func appendXCom(b []byte, v jinja.Value, depth int) ([]byte, error) {
 			case perr != nil || math.IsNaN(f) || math.IsInf(f, 0):
 				err = fmt.Errorf("Decimal %q cannot be stored as an XCom", string(x))
 			case strings.ContainsAny(string(x), ".eE"):
-				b = append(b, jinja.ReprFloat(f)...)
+				b = append(b, pyrepr.Float(f)...)
 			default:
 				b = append(b, x...)
 			}
@@ -543,7 +544,7 @@ func appendXCom(b []byte, v jinja.Value, depth int) ([]byte, error) {
 	case *jinja.Date:
 		return wrapped("datetime.date", 2, func() { b = appendString(b, x.ISO()) })
 	case *jinja.TimeDelta:
-		return wrapped("datetime.timedelta", 2, func() { b = append(b, jinja.ReprFloat(x.Seconds())...) })
+		return wrapped("datetime.timedelta", 2, func() { b = append(b, pyrepr.Float(x.Seconds())...) })
 	case jinja.Wrapper:
 		u, err := x.PyUnwrap()
 		if err != nil {

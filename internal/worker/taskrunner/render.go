@@ -11,6 +11,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
 	"github.com/gustflow/gust/internal/operatorspec"
+	"github.com/gustflow/gust/internal/pyrepr"
 	"github.com/gustflow/gust/internal/worker/serde"
 )
 
@@ -176,7 +177,7 @@ func (t *Task) displayField(v jinja.Value) any {
 		return shown
 	}
 	r := []rune(text)
-	return "Truncated. You can change this behaviour in [core]max_templated_field_length. " + jinja.ReprStr(string(r[:max(limit-79, 0)])) + "... "
+	return "Truncated. You can change this behaviour in [core]max_templated_field_length. " + pyrepr.Str(string(r[:max(limit-79, 0)])) + "... "
 }
 
 // showable replaces what JSON cannot hold by its text.
