@@ -20,3 +20,6 @@ if [ $# -eq 0 ] && [ "${GUST_LOCALSTACK_KEEP:-}" != 1 ]; then
   say "the adapters' own suites took $(took "$t")"
 fi
 go test ./localstack/e2e -count=1 -v -timeout 45m -parallel 40 "$@"
+say "comparing what the functions asked of AWS with their roles, which LocalStack does not enforce"
+(cd infra && GUST_CALLS=$GUST_LOCALSTACK_STATE/calls.json GUST_TEMPLATE=$GUST_LOCALSTACK_STATE/cdk.out/gust-localstack-control.template.json \
+  go test ./cfn -run TestCallsOfTheDeployment -count=1 -v)

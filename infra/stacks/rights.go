@@ -47,9 +47,10 @@ var (
 
 	// processorWrites: what parsing a file changes.
 	processorWrites = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE"}
-	// A DAG file may use variables while it is read.
-	processorReads      = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE", "POOL", "VARIABLE"}
-	processorIndexReads = []string{"ALL#DAG", "ALL#IMPORTERROR", "ALL#ASSET", "ALL#POOL"}
+	// A DAG file may use variables while it is read. Whether a version has runs decides
+	// if an edit makes a new one.
+	processorReads      = []string{"DAG", "DOC", "IMPORTERROR", "ASSET", "BUNDLE", "POOL", "VARIABLE", "RUN"}
+	processorIndexReads = []string{"ALL#DAG", "ALL#IMPORTERROR", "ALL#ASSET", "ALL#POOL", "RUNS#*"}
 )
 
 // partitions turns kinds into patterns of partition keys.

@@ -308,7 +308,7 @@ func TestQueuesAreBoundaries(t *testing.T) {
 // decided says, for every kind of partition of package store, who but scheduler
 // and API server may use it. A new kind fails the test until it is decided on.
 var decided = map[string]string{
-	"DAG": "worker reads, processor writes", "DOC": "worker reads, processor writes", "RUN": "worker reads", "RUNLD": "worker reads", "TI": "worker writes",
+	"DAG": "worker reads, processor writes", "DOC": "worker reads, processor writes", "RUN": "worker reads, processor reads", "RUNLD": "worker reads", "TI": "worker writes",
 	"POOL": "processor reads", "VARIABLE": "worker reads, processor reads", "CONNECTION": "worker reads", "ASSET": "worker reads, processor writes",
 	"ASSETEVENT": "worker reads", "ASSETQUEUE": "", "BACKFILL": "", "IMPORTERROR": "processor writes", "AUDIT": "", "BUNDLE": "worker reads, processor writes",
 	"EFFECT": "", "SLOTS": "", "RUNNING": "", "DUE": "", "WATCH": "",

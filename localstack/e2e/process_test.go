@@ -30,7 +30,7 @@ func (s *site) processes(t *testing.T, function string) (pids []int) {
 		for _, v := range bytes.Split(env, []byte{0}) {
 			vars[string(v)] = true
 		}
-		if vars["AWS_LAMBDA_FUNCTION_NAME="+function] && vars["AWS_ENDPOINT_URL="+s.proxy.URL] {
+		if vars["AWS_LAMBDA_FUNCTION_NAME="+function] && vars["AWS_ENDPOINT_URL="+s.proxy.URL+"/~"+function] {
 			pids = append(pids, pid)
 		}
 	}

@@ -290,7 +290,7 @@ func (r *oneRun) logs(name string, try int, want ...string) *oneRun {
 	r.Helper()
 	var l string
 	for _, w := range want {
-		for end := time.Now().Add(15 * time.Second); ; time.Sleep(300 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(300 * time.Millisecond) {
 			if l = r.log(name, try); strings.Contains(l, w) {
 				break
 			}

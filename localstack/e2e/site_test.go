@@ -60,6 +60,7 @@ type site struct {
 	store  *store.Store
 	engine *engine.Engine
 	runs   atomic.Int64
+	calls  *recorder
 }
 
 var shared *site
@@ -80,6 +81,10 @@ func testMain(m *testing.M) int {
 	defer s.proxy.Close()
 	fmt.Printf("e2e: LocalStack is up and Gust deployed after %.0f s\n", time.Since(start).Seconds())
 	code := m.Run()
+	if err := s.calls.write(filepath.Join(s.state, "calls.json")); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = max(code, 1)
+	}
 	fmt.Printf("e2e: %.0f s in all\n", time.Since(start).Seconds())
 	return code
 }
@@ -113,6 +118,8 @@ func open() (*site, error) {
 	if err := s.proxy.SetTarget(s.endpoint); err != nil {
 		return nil, err
 	}
+	s.calls = &recorder{seen: map[string]bool{}}
+	s.proxy.Watch(s.calls.record)
 	s.clients()
 	if s.env, err = s.environment(prefix + "-" + awsenv.Scheduler); err != nil {
 		return nil, err
@@ -149,7 +156,7 @@ func (s *site) up() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "../up.sh")
-	cmd.Env = append(os.Environ(), "HOSTKIT_FUNCTION_ENDPOINT="+s.proxy.URL)
+	cmd.Env = append(os.Environ(), "HOSTKIT_FUNCTION_ENDPOINT="+s.proxy.URL+"/~{function}")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {

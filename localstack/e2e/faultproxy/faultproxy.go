@@ -23,10 +23,14 @@ import (
 
 // Call is one request of a function to AWS.
 type Call struct {
-	Service string // the signing name: dynamodb, sqs, s3, lambda, …
-	Action  string // UpdateItem, SendMessageBatch, …; the HTTP method for s3 and lambda
-	Path    string // of the URL, for s3 and lambda
-	Body    []byte // of dynamodb and sqs
+	Function string // "" unless the endpoint it was given ends in /~NAME
+	Service  string // the signing name: dynamodb, sqs, s3, lambda, …
+	Action   string // UpdateItem, SendMessageBatch, …; the HTTP method for s3 and lambda
+	Method   string
+	Path     string // of the URL, for s3 and lambda
+	Query    url.Values
+	Header   http.Header
+	Body     []byte // of services with JSON protocols, and of deletions in s3; else nil
 }
 
 // String is what Counts calls it.
@@ -165,16 +169,23 @@ func (p *Proxy) decide(c Call) Act {
 
 var credential = regexp.MustCompile(`Credential=[^/]+/\d{8}/[^/]*/([a-z0-9-]+)/aws4_request`)
 
-// callOf recognises a request; the body has been read for dynamodb and sqs.
+// callOf recognises a request. The function's name is taken out of its URL; the body has been read where Call says so.
 func callOf(r *http.Request) (Call, error) {
-	c := Call{Service: "unknown", Action: r.Method, Path: r.URL.Path}
+	c := Call{Service: "unknown", Action: r.Method, Method: r.Method, Header: r.Header.Clone()}
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/~"); ok {
+		c.Function, _, _ = strings.Cut(rest, "/")
+		prefix := "/~" + c.Function
+		r.URL.Path, r.URL.RawPath = "/"+strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, prefix), "/"), strings.TrimPrefix(r.URL.RawPath, prefix)
+	}
+	c.Path, c.Query = r.URL.Path, r.URL.Query()
 	if m := credential.FindStringSubmatch(r.Header.Get("Authorization")); m != nil {
 		c.Service = m[1]
 	}
-	if _, action, ok := strings.Cut(r.Header.Get("X-Amz-Target"), "."); ok {
+	_, action, targeted := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	if targeted {
 		c.Action = action
 	}
-	if c.Service != "dynamodb" && c.Service != "sqs" {
+	if !targeted && !(c.Service == "s3" && c.Query.Has("delete")) {
 		return c, nil
 	}
 	var err error

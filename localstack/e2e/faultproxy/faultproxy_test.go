@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
@@ -21,12 +23,14 @@ import (
 type backend struct {
 	mu     sync.Mutex
 	bodies []string
+	paths  []string
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	b.mu.Lock()
 	b.bodies = append(b.bodies, string(body))
+	b.paths = append(b.paths, r.URL.EscapedPath())
 	b.mu.Unlock()
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 	_, _ = io.WriteString(w, "{}")
@@ -54,10 +58,10 @@ func start(t *testing.T) (*Proxy, *backend) {
 	return p, b
 }
 
-func clients(p *Proxy) (*dynamodb.Client, *sqs.Client) {
+func clients(url string) (*dynamodb.Client, *sqs.Client) {
 	keys := credentials.NewStaticCredentialsProvider("a", "b", "")
-	return dynamodb.New(dynamodb.Options{Region: "us-east-1", BaseEndpoint: &p.URL, Credentials: keys, Retryer: aws.NopRetryer{}}),
-		sqs.New(sqs.Options{Region: "us-east-1", BaseEndpoint: &p.URL, Credentials: keys, Retryer: aws.NopRetryer{}, DisableMessageChecksumValidation: true})
+	return dynamodb.New(dynamodb.Options{Region: "us-east-1", BaseEndpoint: &url, Credentials: keys, Retryer: aws.NopRetryer{}}),
+		sqs.New(sqs.Options{Region: "us-east-1", BaseEndpoint: &url, Credentials: keys, Retryer: aws.NopRetryer{}, DisableMessageChecksumValidation: true})
 }
 
 func put(t *testing.T, c *dynamodb.Client) error {
@@ -67,7 +71,7 @@ func put(t *testing.T, c *dynamodb.Client) error {
 
 func TestCountsAndThrottles(t *testing.T) {
 	p, b := start(t)
-	db, _ := clients(p)
+	db, _ := clients(p.URL)
 	remove := p.Add(Rule{Match: func(c Call) bool { return c.Service == "dynamodb" }, Act: Throttle, Every: 2})
 	var throttled int
 	for range 6 {
@@ -89,7 +93,7 @@ func TestCountsAndThrottles(t *testing.T) {
 
 func TestLosesAnswers(t *testing.T) {
 	p, b := start(t)
-	db, _ := clients(p)
+	db, _ := clients(p.URL)
 	p.Add(Rule{Match: func(c Call) bool { return c.Action == "PutItem" }, Act: LoseAnswer, Limit: 1})
 	if err := put(t, db); err == nil {
 		t.Error("the answer was not lost")
@@ -104,7 +108,7 @@ func TestLosesAnswers(t *testing.T) {
 
 func TestDoublesAndShuffles(t *testing.T) {
 	p, b := start(t)
-	_, q := clients(p)
+	_, q := clients(p.URL)
 	send := func() {
 		t.Helper()
 		_, err := q.SendMessageBatch(t.Context(), &sqs.SendMessageBatchInput{QueueUrl: aws.String("http://x/q"), Entries: []sqstypes.SendMessageBatchRequestEntry{
@@ -141,6 +145,34 @@ func TestDoublesAndShuffles(t *testing.T) {
 	}
 	if len(orders) != 3 {
 		t.Errorf("delays seen: %v, want 0, 1 and 2", orders)
+	}
+}
+
+func TestKnowsTheFunction(t *testing.T) {
+	p, b := start(t)
+	var got []Call
+	var mu sync.Mutex
+	p.Watch(func(c Call) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, c)
+	})
+	named := p.URL + "/~my-function"
+	db, _ := clients(named)
+	if err := put(t, db); err != nil {
+		t.Fatal(err)
+	}
+	store := s3.New(s3.Options{Region: "us-east-1", BaseEndpoint: &named, UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")})
+	if _, err := store.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("dags/a b+c=d.yml"), Body: strings.NewReader("x")}); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(got) != 2 || got[0].Function != "my-function" || got[0].Path != "/" || got[1].Function != "my-function" || got[1].Path != "/b/dags/a b+c=d.yml" {
+		t.Errorf("calls: %+v", got)
+	}
+	if paths := b.paths; len(paths) != 2 || paths[0] != "/" || paths[1] != "/b/dags/a%20b%2Bc%3Dd.yml" {
+		t.Errorf("paths that came through: %q", b.paths)
 	}
 }
 

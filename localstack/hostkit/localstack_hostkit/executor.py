@@ -229,7 +229,7 @@ class ProcessRuntimeExecutor(RuntimeExecutor):
         )
         env.setdefault("LANG", "en_US.UTF-8")
         if endpoint := os.environ.get("HOSTKIT_FUNCTION_ENDPOINT"):  # a proxy in front of LocalStack
-            env["AWS_ENDPOINT_URL"] = endpoint
+            env["AWS_ENDPOINT_URL"] = endpoint.replace("{function}", self.function_version.id.function_name)
         path = [f"{opt}/bin", env.get("PATH") or os.environ["PATH"]]
         if self.config.runtime.startswith("python"):
             path.insert(0, os.path.dirname(MANAGED_PYTHON))  # as /var/lang/bin: python3 is the runtime's own
@@ -287,13 +287,15 @@ class ProcessRuntimeExecutor(RuntimeExecutor):
 
     def ship_logs(self, whole: bool = False) -> None:
         """Send complete lines to CloudWatch Logs; with ``whole`` all there is, and begin anew."""
+        version = self.function_version
+        if not whole and logs.busy(version):
+            return
         with self._log_lock:
             end = len(self._log) if whole else self._log.rfind(b"\n", self._shipped) + 1
             text = bytes(self._log[self._shipped : end]).decode(errors="replace")
             self._shipped = max(end, self._shipped)
             if whole:
                 self._log, self._shipped = bytearray(), 0
-        version = self.function_version
         logs.ship(version, self.env["AWS_LAMBDA_LOG_GROUP_NAME"], self.env["AWS_LAMBDA_LOG_STREAM_NAME"], text)
 
     def _drain(self) -> None:

@@ -17,6 +17,12 @@ def ship(function_version, group: str, stream: str, text: str) -> None:
         handler.add_logs(LogItem(group, stream, text))
 
 
+def busy(function_version) -> bool:
+    """Whether lines of the version still wait to be stored: then lines of running invocations can wait, too."""
+    handler = _handlers.get(function_version.qualified_arn)
+    return handler is not None and not handler.log_queue.empty()
+
+
 def install() -> None:
     from localstack.services.lambda_.invocation.execution_environment import ExecutionEnvironment
     from localstack.services.lambda_.invocation.version_manager import LambdaVersionManager
