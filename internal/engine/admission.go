@@ -674,12 +674,20 @@ func (c *poolCache) all() []airflow.Pool {
 
 const poolRefresh = 5 * time.Second
 
+// poolRefreshShared is how long a scheduler function may keep the sizes of pools:
+// reading them takes two requests, which a step would wait for.
+const poolRefreshShared = time.Minute
+
 // refresh gives the sizes of the pools to the admission when they may have
 // changed. A store that does not answer leaves the last known sizes in force.
 func (c *poolCache) refresh(ctx context.Context, a *admission, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.read.IsZero() && now.Sub(c.read) < poolRefresh && !now.Before(c.read) {
+	every := poolRefresh
+	if a == nil { // ledgers: who changes a pool wakes those who wait for it
+		every = poolRefreshShared
+	}
+	if !c.read.IsZero() && now.Sub(c.read) < every && !now.Before(c.read) {
 		return
 	}
 	pools, err := c.store.ListPools(ctx)

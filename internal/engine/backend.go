@@ -144,6 +144,9 @@ func claimID(who worker.Identity) string { return who.Hostname + "/" + strconv.I
 func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Identity) (*worker.TaskContext, error) {
 	ctx = kv.WithLabel(ctx, "worker.claim")
 	e := b.e
+	if e.remote() && d.DispatchSeq == 1 && e.handlers > 1 {
+		return b.claimFirst(ctx, d, who)
+	}
 	c, err := e.claimableFor(ctx, d)
 	if err != nil {
 		return nil, err
@@ -167,6 +170,50 @@ func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Ident
 	if err := e.store.Claim(ctx, d.Key, d.DispatchSeq, c.try, claimID(who), now, doc); err != nil {
 		return nil, err
 	}
+	return b.start(ctx, d, who, c, tc, doc, now)
+}
+
+// claimFirst claims the first dispatch of an instance while it reads what the
+// worker needs: nothing of the claim depends on that, since the first dispatch is
+// that of try 1 and a fence keeps one that was taken away from being claimed.
+func (b *Backend) claimFirst(ctx context.Context, d worker.Dispatch, who worker.Identity) (*worker.TaskContext, error) {
+	e := b.e
+	now := e.utcNow()
+	doc := store.AttemptDoc{Hostname: who.Hostname, PID: who.PID, Unixname: who.Unixname, StartDate: &now, FirstStart: &now, Queue: d.Queue, Executor: d.Executor}
+	claimed := make(chan error, 1)
+	go func() { claimed <- e.store.Claim(ctx, d.Key, d.DispatchSeq, 1, claimID(who), now, doc) }()
+	c, err := e.claimableFor(ctx, d)
+	if cerr := <-claimed; cerr != nil {
+		return nil, cerr
+	}
+	if err == nil && c.graph.DAG.Task(d.Key.TaskID) == nil {
+		err = fmt.Errorf("%w: task %q is not in the DAG version of its run", airflow.ErrSuperseded, d.Key.TaskID)
+	}
+	if err == nil && c.try != 1 {
+		err = fmt.Errorf("the first dispatch of %s is of try %d; this is a bug of gust", d, c.try)
+		b.fail(ctx, d, doc, err)
+		return nil, err
+	}
+	if err != nil {
+		if isNotFound(err) { // a message of a run that was deleted must not leave a row
+			if derr := e.store.DeleteTaskInstance(ctx, d.Key); derr != nil {
+				return nil, derr
+			}
+		}
+		return nil, err // claimed, but the same worker may claim it again
+	}
+	task := c.graph.DAG.Task(d.Key.TaskID)
+	tc := &worker.TaskContext{
+		DAG: c.graph.DAG, Task: task, Run: c.info, TryNumber: 1, MaxTries: c.maxTries,
+		ShouldRetry: task.Retries > 0 && 1 <= c.maxTries, StartDate: now,
+		ExpandedTICount: c.expanded, UpstreamMapIndexes: c.upstreams,
+	}
+	return b.start(ctx, d, who, c, tc, doc, now)
+}
+
+// start equips a dispatch that was claimed.
+func (b *Backend) start(ctx context.Context, d worker.Dispatch, who worker.Identity, c *claimable, tc *worker.TaskContext, doc store.AttemptDoc, now time.Time) (*worker.TaskContext, error) {
+	e := b.e
 	b.mu.Lock()
 	b.claimed[claimKey{d.Key, d.DispatchSeq}] = store.Attempt{TryNumber: c.try, ClaimID: claimID(who), AttemptDoc: doc}
 	b.mu.Unlock()

@@ -157,6 +157,7 @@ type Engine struct {
 	shared        bool       // decides, and others do on the same store
 	one           sync.Mutex // one invocation at a time
 	handling      *handling
+	dagsSeen      map[airflow.DagID]dagSeen
 	// dueRead is the last minute whose due items were handed on, dueSaved what the
 	// store knows of that.
 	dueRead, dueSaved time.Time
@@ -232,6 +233,7 @@ func New(o Options) *Engine {
 		inFlight:      map[string]bool{},
 		corrupt:       map[kv.Key]bool{},
 		changed:       map[airflow.DagID]bool{},
+		dagsSeen:      map[airflow.DagID]dagSeen{},
 		unsettled:     map[store.RunKey]bool{},
 	}
 	if e.handlers <= 0 {

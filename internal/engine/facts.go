@@ -53,9 +53,19 @@ func (e *Engine) facts(ctx context.Context, r *run) (scheduler.Facts, error) {
 // dagModel returns the DAG's entry; a DAG that is unknown counts as not paused,
 // so that its runs can end.
 func (e *Engine) dagModel(ctx context.Context, id airflow.DagID) (airflow.DagModel, error) {
+	if e.shared && e.knowsDag(id) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.dagsSeen[id].model, nil
+	}
 	m, err := e.store.GetDag(ctx, id)
 	if isNotFound(err) {
-		return airflow.DagModel{DagID: id}, nil
+		m, err = airflow.DagModel{DagID: id}, nil
+	}
+	if e.shared && err == nil {
+		e.mu.Lock()
+		e.dagsSeen[id] = dagSeen{m, e.now()}
+		e.mu.Unlock()
 	}
 	return m, err
 }

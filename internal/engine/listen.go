@@ -187,3 +187,64 @@ func endOf(rs *scheduler.RunState, task int32) lastEnd {
 	}
 	return e
 }
+
+// PoolSlots counts the slots of a pool by the state of who has them or wants them.
+type PoolSlots struct{ Queued, Running, Deferred, Scheduled int }
+
+// Load is what the unfinished runs known to this process amount to.
+type Load struct {
+	RunningDagRuns int
+	Pools          map[string]PoolSlots
+}
+
+// Load counts. It looks at every instance of the runs that have one queued, running,
+// deferred or scheduled, and waits for the steps of those runs in progress.
+func (e *Engine) Load() Load {
+	e.mu.Lock()
+	runs := make([]*run, 0, len(e.runs))
+	for _, r := range e.runs {
+		runs = append(runs, r)
+	}
+	e.mu.Unlock()
+	l := Load{Pools: map[string]PoolSlots{}}
+	for _, r := range runs {
+		r.mu.Lock()
+		if rs := r.state; rs != nil {
+			if rs.Header.State == airflow.RunRunning {
+				l.RunningDagRuns++
+			}
+			l.count(r.graph, rs)
+		}
+		r.mu.Unlock()
+	}
+	return l
+}
+
+func (l *Load) count(g *scheduler.Graph, rs *scheduler.RunState) {
+	left := rs.Count(airflow.TIQueued) + rs.Count(airflow.TIRunning) + rs.Count(airflow.TIDeferred) + rs.Count(airflow.TIScheduled)
+	for pos := 0; pos < rs.Len() && left > 0; pos++ {
+		ti := rs.At(pos)
+		switch ti.State {
+		case airflow.TIQueued, airflow.TIRunning, airflow.TIDeferred, airflow.TIScheduled:
+		default:
+			continue
+		}
+		left--
+		if int(ti.Task) >= len(g.Tasks) {
+			continue
+		}
+		t := g.Tasks[ti.Task].Task
+		p := l.Pools[t.Pool]
+		switch ti.State {
+		case airflow.TIQueued:
+			p.Queued += t.PoolSlots
+		case airflow.TIRunning:
+			p.Running += t.PoolSlots
+		case airflow.TIDeferred:
+			p.Deferred += t.PoolSlots
+		case airflow.TIScheduled:
+			p.Scheduled += t.PoolSlots
+		}
+		l.Pools[t.Pool] = p
+	}
+}

@@ -80,10 +80,14 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 			e.log.ErrorContext(ctx, "message dropped", "err", err)
 			continue
 		}
-		if d.RunID != "" {
+		// A report about a run that this process knows is decided on what it knows: if
+		// that is old, the commit fails and the run is read.
+		if d.RunID != "" && !(d.Kind == MessageReport && d.ReceiveCount <= 1 && e.cached(d.run())) {
 			want.Runs = append(want.Runs, d.run())
 		}
-		want.Dags = append(want.Dags, d.DagID)
+		if !e.knowsDag(d.DagID) || d.Kind == MessageDag {
+			want.Dags = append(want.Dags, d.DagID)
+		}
 		if d.TaskID != "" {
 			want.TIs = append(want.TIs, d.dispatch().Key)
 		}
@@ -127,6 +131,37 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 // in seconds, and clocks, may differ.
 const early = 50 * time.Millisecond
 
+// cached reports whether this process holds the state of a run.
+func (e *Engine) cached(k store.RunKey) bool {
+	e.mu.Lock()
+	r := e.runs[k]
+	stale := r != nil && r.stale
+	e.mu.Unlock()
+	if r == nil || stale {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state != nil
+}
+
+// dagSeen is a DAG's entry as it was read at a time.
+type dagSeen struct {
+	model airflow.DagModel
+	at    time.Time
+}
+
+// dagFresh is how long a scheduler function decides on a DAG's entry that it has
+// read: pausing may take so long to reach it.
+const dagFresh = 5 * time.Second
+
+func (e *Engine) knowsDag(id airflow.DagID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.dagsSeen[id]
+	return ok && e.now().Sub(s.at) < dagFresh
+}
+
 // begin starts the account of an invocation.
 func (e *Engine) begin() *handling {
 	h := &handling{runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}, pokes: map[store.RunKey]int{}}
@@ -148,19 +183,21 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 				e.notePlan(d.DagID, err)
 			}
 		}
+		e.mu.Lock()
+		delete(e.dagsSeen, d.DagID)
 		if d.RunID == "" {
-			e.mu.Lock()
 			e.changed[d.DagID] = true
-			e.mu.Unlock()
 		}
+		e.mu.Unlock()
 		e.dagMoved(d.DagID)
 		return
 	}
 	key := d.run()
 	r := e.lookup(airflow.DagRun{DagID: key.DagID, RunID: key.RunID, State: airflow.RunRunning})
 	v, known := e.store.PrefetchedVersion(ctx, key)
+	trusted := !known && d.Kind == MessageReport && d.ReceiveCount <= 1 && e.cached(key)
 	e.mu.Lock()
-	if !known || r.version != v {
+	if !trusted && (!known || r.version != v) {
 		r.stale = true
 	}
 	e.mu.Unlock()
@@ -242,6 +279,9 @@ func (e *Engine) end(ctx context.Context, unfinished bool) {
 	e.ready, e.movedOrder = nil, nil
 	clear(e.moved)
 	clear(e.delayed)
+	if len(e.dagsSeen) > keepRuns {
+		clear(e.dagsSeen)
+	}
 	if len(e.runs) > keepRuns {
 		clear(e.runs)
 		clear(e.byDag)
