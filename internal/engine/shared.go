@@ -80,9 +80,10 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 			e.log.ErrorContext(ctx, "message dropped", "err", err)
 			continue
 		}
-		// A report about a run that this process knows is decided on what it knows: if
-		// that is old, the commit fails and the run is read.
-		if d.RunID != "" && !(d.Kind == MessageReport && d.ReceiveCount <= 1 && e.cached(d.run())) {
+		// Also of a run that this process knows: between two of its steps another
+		// process has mostly taken one, and a commit on an old state costs more than
+		// the read.
+		if d.RunID != "" {
 			want.Runs = append(want.Runs, d.run())
 		}
 		if !e.knowsDag(d.DagID) || d.Kind == MessageDag {
@@ -130,20 +131,6 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 // early is how much before its time a message is taken: what a queue that counts
 // in seconds, and clocks, may differ.
 const early = 50 * time.Millisecond
-
-// cached reports whether this process holds the state of a run.
-func (e *Engine) cached(k store.RunKey) bool {
-	e.mu.Lock()
-	r := e.runs[k]
-	stale := r != nil && r.stale
-	e.mu.Unlock()
-	if r == nil || stale {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state != nil
-}
 
 // dagSeen is a DAG's entry as it was read at a time.
 type dagSeen struct {
@@ -195,9 +182,8 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 	key := d.run()
 	r := e.lookup(airflow.DagRun{DagID: key.DagID, RunID: key.RunID, State: airflow.RunRunning})
 	v, known := e.store.PrefetchedVersion(ctx, key)
-	trusted := !known && d.Kind == MessageReport && d.ReceiveCount <= 1 && e.cached(key)
 	e.mu.Lock()
-	if !trusted && (!known || r.version != v) {
+	if !known || r.version != v {
 		r.stale = true
 	}
 	e.mu.Unlock()

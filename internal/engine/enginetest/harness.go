@@ -132,7 +132,9 @@ type Harness struct {
 	Config  engine.Config
 	// Callbacks are given to engines made by Restart; nil = none.
 	Callbacks engine.Callbacks
-	Who       worker.Identity
+	// Listener is given to engines made by Restart; nil = none.
+	Listener engine.Listener
+	Who      worker.Identity
 	// Outbox, if set, makes Engine one of those that share a store; its messages lie there.
 	Outbox *Outbox
 	ids    int
@@ -149,7 +151,7 @@ func NewShared(d kv.Driver, cfg engine.Config, log *slog.Logger) *Harness {
 // invocation has, or with passive what a worker or a tool has.
 func (h *Harness) NewEngine(passive bool) *engine.Engine {
 	o := engine.Options{
-		Store: h.Store, Submitter: h.Queue, Callbacks: h.Callbacks, Config: h.Config, Log: h.Log, Now: h.Clock.Now, Passive: passive,
+		Store: h.Store, Submitter: h.Queue, Callbacks: h.Callbacks, Config: h.Config, Log: h.Log, Now: h.Clock.Now, Passive: passive, Listener: h.Listener,
 		NewID: func() string { h.ids++; return fmt.Sprintf("id%08d", h.ids) },
 	}
 	if h.Outbox != nil {
