@@ -319,3 +319,37 @@ backfill_TAG:
 	}
 	s.run(t, "backfill_TAG", "backfill__2025-01-03T00:00:00+00:00").ends(endWithin, success, "a=success/1")
 }
+
+// TestSecretsTriggersAndCallbacks uses what a worker asks of the control plane besides its own row: variables and
+// connections, which are sealed, a run of another DAG, and a callback of the DAG, which no task runs.
+func TestSecretsTriggersAndCallbacks(t *testing.T) {
+	t.Parallel()
+	s := need(t)
+	if err := s.store.PutVariable(t.Context(), airflow.Variable{Key: s.fill("greeting_TAG"), Value: "good day"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.PutConnection(t.Context(), airflow.Connection{ConnID: s.fill("conn_TAG"), ConnType: "http", Host: "db.example", Login: "ada", Password: "pass-word-4711"}); err != nil {
+		t.Fatal(err)
+	}
+	s.upload(t, map[string]string{"calls_TAG.yml": `
+called_TAG:
+` + head + `
+  tasks: [{task_id: t, operator: BashOperator, bash_command: '` + once + `echo "{{ dag_run.conf }}"'}]
+calls_TAG:
+` + head + `
+  on_success_callback: {type: command, command: "echo done $AIRFLOW_CTX_DAG_ID >> SCRATCH/called-back"}
+  tasks:
+    - {task_id: reads, operator: BashOperator, bash_command: '` + once + `echo "{{ var.value.greeting_TAG }} {{ conn.conn_TAG.host }} {{ conn.conn_TAG.password }}"'}
+    - {task_id: triggers, operator: TriggerDagRunOperator, trigger_dag_id: called_TAG, conf: {a: 1}, wait_for_completion: true, poke_interval: 2, dependencies: [reads]}
+`})
+	s.known(t, "called_TAG", "calls_TAG")
+	r := s.trigger(t, "calls_TAG").ends(2*endWithin, success, "reads=success/1 triggers=success/1")
+	r.logs("reads", 1, "good day db.example")
+	if l := r.log("reads", 1); strings.Contains(l, "pass-word-4711") {
+		t.Errorf("the log shows the password:\n%s", l)
+	}
+	if rs := s.list(t, "called_TAG"); len(rs) != 1 || rs[0].State != success {
+		t.Errorf("runs of the triggered DAG: %+v", rs)
+	}
+	eventually(t, endWithin, "callback of the DAG", func() bool { return strings.Contains(s.read(t, "called-back"), s.fill("done calls_TAG")) })
+}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -121,8 +122,13 @@ func open() (*site, error) {
 	s.calls = &recorder{seen: map[string]bool{}}
 	s.proxy.Watch(s.calls.record)
 	s.clients()
-	if s.env, err = s.environment(prefix + "-" + awsenv.Scheduler); err != nil {
-		return nil, err
+	s.env = map[string]string{}
+	for _, function := range []string{awsenv.Worker + "-default", awsenv.Scheduler} { // a tool needs what either is told
+		env, err := s.environment(prefix + "-" + function)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(s.env, env)
 	}
 	return s, s.wire()
 }
