@@ -26,7 +26,7 @@ type replay struct{ engine.Replay }
 // takes them away.
 func (c *checker) replay(p *proc, rec engine.Record, written bool) {
 	w := c.w
-	if w.seed%8 == 0 { // as `gust replay` reads them
+	if w.seed%16 == 0 { // as `gust replay` reads them
 		rec = throughJSON(w, rec)
 	}
 	key := replayKey{rec.Run, p.String()}

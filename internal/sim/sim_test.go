@@ -62,7 +62,7 @@ type failure struct {
 	err  error
 }
 
-// simulate runs n seeds on all cores and stops after some failures. Every 16th
+// simulate runs n seeds on all cores and stops after some failures. Every 32nd
 // seed runs twice: the same history must lead to the same store.
 func simulate(from uint64, n, enough int) (total Stats, failed []failure) {
 	var mu sync.Mutex
@@ -83,7 +83,7 @@ func simulate(from uint64, n, enough int) (total Stats, failed []failure) {
 				}
 				res := Run(seed, false)
 				err := res.Err
-				if err == nil && seed%16 == 0 {
+				if err == nil && seed%32 == 0 {
 					if again := Run(seed, false); again.Dump != res.Dump || again.Err != nil {
 						err = fmt.Errorf("the same seed led to another store (%v)", again.Err)
 					}
@@ -103,6 +103,6 @@ func simulate(from uint64, n, enough int) (total Stats, failed []failure) {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	debug.SetGCPercent(400) // a scenario is small, and garbage
+	debug.SetGCPercent(1600) // a scenario is small, and garbage
 	os.Exit(m.Run())
 }
