@@ -45,7 +45,7 @@ var mutants = []mutant{
 		"	if true {"},
 	{"dispatch sent before the commit", "engine/step.go",
 		"	if err := e.commit(ctx, r, o); err != nil {\n		return nil, err\n	}\n	if !e.shared {",
-		"	if ds := dispatches(r, o); len(ds) > 0 {\n		_ = e.submitter.Submit(ctx, ds)\n	}\n	if err := e.commit(ctx, r, o); err != nil {\n		return nil, err\n	}\n	if !e.shared {"},
+		"	if ds := e.dispatches(r, o); len(ds) > 0 {\n		_ = e.submitter.Submit(ctx, ds)\n	}\n	if err := e.commit(ctx, r, o); err != nil {\n		return nil, err\n	}\n	if !e.shared {"},
 	{"fence skipped", "engine/step.go",
 		"			if err := e.store.Fence(ctx, c.Key, c.DispatchSeq+1); err != nil {",
 		"			if err := error(nil); err != nil {\n				_ = c"},
