@@ -57,6 +57,10 @@ crash: build ## kill -9 the real process at random moments: make crash N=200
 bench: build ## Measure speed against bare processes in the same run
 	$(GO) run ./bench
 
+.PHONY: bench-aws
+bench-aws: ## Compute speed and price on AWS, emulated (minutes); GUST_LATENCY=FILE for other latencies
+	GUST_EMU_LONG=1 $(GO) test ./bench/awsemu -count=1 -timeout 0 -v
+
 # AWS. STAGE is dev, prod or localstack; ARCH that of the functions: arm64 on AWS, this machine's on LocalStack.
 # CONFIG names a file of settings (infra/settings), CDKFLAGS is handed to the CDK.
 STAGE ?= dev

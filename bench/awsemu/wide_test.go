@@ -81,9 +81,7 @@ func TestEmulatedParallel125(t *testing.T) {
 // TestEmulatedMap10000: one run with 10,000 mapped tasks that do nothing, on a new
 // table.
 func TestEmulatedMap10000(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a minute")
-	}
+	long(t)
 	cpu := calibrated(t)
 	for _, c := range []struct {
 		name  string
@@ -116,12 +114,8 @@ func TestEmulatedMap10000(t *testing.T) {
 					awsemu.FormatOperations(s.Cloud.Trace.Operations()), top(s.Cloud.Trace.Sequences("scheduler")))
 				if c.width == 10000 {
 					within(t, "map of 10,000", took, 20*time.Second)
-					if per > 3.5 {
-						t.Errorf("%.2f write units a task, at most 3.5 are allowed", per)
-					}
-					if u.Throttled > 0 {
-						t.Errorf("%d requests were throttled", u.Throttled)
-					}
+					atMost(t, "map of 10,000, write units a task", per, 3.5)
+					atMost(t, "map of 10,000, throttled requests", float64(u.Throttled), 0)
 				}
 			})
 		})

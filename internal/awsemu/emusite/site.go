@@ -37,6 +37,8 @@ type Work func(ctx context.Context, t *taskrunner.Task) (*taskrunner.Result, err
 // Options configure a site.
 type Options struct {
 	Cloud awsemu.Options
+	// Table is the name of the table; default "gust".
+	Table string
 	// Work is what every task does.
 	Work Work
 	// TaskPollers is provisioned mode for the task queue; 0 = default.
@@ -83,6 +85,9 @@ func New(o Options) (*Site, error) {
 	if o.Work == nil {
 		o.Work = func(context.Context, *taskrunner.Task) (*taskrunner.Result, error) { return nil, nil }
 	}
+	if o.Table == "" {
+		o.Table = "gust"
+	}
 	s := &Site{Cloud: awsemu.New(o.Cloud), Meter: awsmeter.New(awslabel.Of), Starts: map[airflow.TaskInstanceKey]time.Time{}, Ends: map[airflow.TaskInstanceKey]time.Time{}}
 	log := o.Cloud.Log
 	if log == nil {
@@ -92,7 +97,7 @@ func New(o Options) (*Site, error) {
 	timers := s.Cloud.AddQueue(Timers, awsemu.QueueOptions{Function: awsenv.Scheduler, BatchSize: 10, Visibility: 330 * time.Second})
 	tasks := s.Cloud.AddQueue(Tasks, awsemu.QueueOptions{Function: awsenv.Worker, BatchSize: 1, Visibility: 5400 * time.Second, Pollers: o.TaskPollers, MaxReceives: 100})
 	s.config = awsapp.Config{
-		Stage: "emulated", Table: "gust", EventsQueueURL: events.URL(), TimersQueueURL: timers.URL(), TaskQueues: map[string]string{"default": tasks.URL()},
+		Stage: "emulated", Table: o.Table, EventsQueueURL: events.URL(), TimersQueueURL: timers.URL(), TaskQueues: map[string]string{"default": tasks.URL()},
 		DefaultQueue: "default", DataBucket: "data", WorkerQueue: "default", SchedulerHandlers: max(1, o.Handlers),
 	}
 	if o.Burst {
