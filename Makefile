@@ -49,6 +49,10 @@ fuzz: ## Run every fuzz target for a few seconds (FUZZTIME=10s)
 sim: ## Simulate the whole system under faults: make sim N=10000 [SEED=…]
 	$(GO) test ./internal/sim -run TestSimulation -count=1 -timeout 0 -v -args -n $(N) $(if $(SEED),-seed $(SEED))
 
+.PHONY: sim-shared
+sim-shared: ## Simulate schedulers that come and go on a shared store, with AWS's delivery: make sim-shared N=10000
+	$(GO) test ./internal/engine -run TestManySchedulers -count=1 -timeout 0 -args -shared.seeds $(N)
+
 .PHONY: crash
 crash: build ## kill -9 the real process at random moments: make crash N=200
 	$(GO) test ./internal/sim/crash -run TestKill9 -count=1 -timeout 0 -v -args -n $(N)
