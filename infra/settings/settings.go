@@ -129,10 +129,6 @@ type Queue struct {
 	PolicyARNs []string `json:"policy_arns,omitempty"`
 	// SecretsPrefix replaces Secrets.Prefix for this queue.
 	SecretsPrefix string `json:"secrets_prefix,omitempty"`
-	// Trusted lets tasks start and clear DAG runs (TriggerDagRunOperator) and set
-	// variables themselves. IAM cannot tell a run's description from its state, so
-	// the code of such a task could also forge the state of any run.
-	Trusted bool `json:"trusted,omitempty"`
 	// NoMetastoreSecrets denies the queue the variables and connections in the
 	// table and the key that opens them.
 	NoMetastoreSecrets bool `json:"no_metastore_secrets,omitempty"`

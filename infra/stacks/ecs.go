@@ -66,7 +66,7 @@ func (c control) newCluster(common map[string]string, tasks map[string]awssqs.Qu
 	start := c.namedRole("Role-ecs-start", c.execRoleName(), c.startRights(), nil)
 	for _, q := range c.cfg.Queues {
 		role := c.namedRole("Role-ecs-"+q.Name, c.taskRoleName(q.Name), c.workerRights(settings.Queue{
-			Name: q.Name, On: settings.OnECS, Trusted: q.Trusted, SecretsPrefix: q.SecretsPrefix, NoMetastoreSecrets: q.NoMetastoreSecrets,
+			Name: q.Name, On: settings.OnECS, SecretsPrefix: q.SecretsPrefix, NoMetastoreSecrets: q.NoMetastoreSecrets,
 		}), q.PolicyARNs)
 		env := map[string]string{awsenv.Stage: string(c.cfg.Stage), awsenv.Deployment: c.cfg.Prefix(), awsenv.Metrics: jsonText(c.cfg.Metrics)}
 		for _, m := range []map[string]string{c.cfg.Airflow, common, c.workerEnv(q)} {

@@ -33,10 +33,9 @@ var (
 // until it is added here (and a test fails until somebody has decided).
 var (
 	// workerWrites are the only rows a worker changes: those of its own dispatch.
-	// IAM cannot tell dispatches apart, so conditions on dispatch_seq do.
+	// IAM cannot tell dispatches apart, so conditions on dispatch_seq do. What tasks
+	// want besides (runs, variables) they ask of the scheduler, in these rows.
 	workerWrites = []string{"TI"}
-	// trustedWrites are what tasks of a trusted queue change besides.
-	trustedWrites = []string{"RUN", "RUNLD", "VARIABLE"}
 	// workerReads: the run and its state, the DAG version, XComs (in TI), assets and
 	// their events, earlier runs by logical date.
 	workerReads = []string{"TI", "RUN", "RUNLD", "DAG", "DOC", "ASSET", "ASSETEVENT", "BUNDLE"}
@@ -232,12 +231,8 @@ func (c control) workerRights(q settings.Queue) []right {
 	if !q.NoMetastoreSecrets {
 		kinds = append(kinds, workerSecrets...)
 	}
-	writes := workerWrites
-	if q.Trusted {
-		writes = slices.Concat(workerWrites, trustedWrites)
-	}
 	rs := []right{
-		c.writes("OwnRows", writes),
+		c.writes("OwnRows", workerWrites),
 		c.reads("Read", kinds),
 		c.readsIndexes("ReadIndexes", workerIndexReads),
 		c.consumes("Dispatches", queue),

@@ -195,7 +195,7 @@ func TestRights(t *testing.T) {
 				return "arn:aws:lambda:eu-west-1:123456789012:function:" + d.cfg.FunctionName(name)
 			}
 			keys := func(pk ...string) map[string][]string { return map[string][]string{"dynamodb:LeadingKeys": pk} }
-			queueName := d.cfg.Queues[len(d.cfg.Queues)-1].Name // not the trusted one of prod-ecs
+			queueName := d.cfg.Queues[len(d.cfg.Queues)-1].Name
 			worker := awsenv.Worker + "-" + queueName
 			for _, c := range []struct {
 				function, action, resource string
@@ -204,6 +204,9 @@ func TestRights(t *testing.T) {
 			}{
 				{worker, "dynamodb:UpdateItem", table, keys("TI#d#r#t#-1"), true},
 				{worker, "dynamodb:UpdateItem", table, keys("RUN#d#r"), false},
+				{worker, "dynamodb:UpdateItem", table, keys("RUNLD#d#r"), false},
+				{worker, "dynamodb:PutItem", table, keys("VARIABLE#v"), false},
+				{worker, "dynamodb:DeleteItem", table, keys("VARIABLE#v"), false},
 				{worker, "dynamodb:PutItem", table, keys("TI#d#r#t#-1", "RUN#d#r"), false},
 				{worker, "dynamodb:PutItem", table, nil, false},
 				{worker, "dynamodb:PutItem", table, keys("TIX#d"), false},

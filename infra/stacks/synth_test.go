@@ -28,7 +28,7 @@ var files = map[string]string{
 		"stage": "prod", "alarm_email": "ops@example.com", "dag_env": {"REGION": "eu"}, "key_rotation": true,
 		"airflow": {"AIRFLOW__CORE__PARALLELISM": "500"},
 		"queues": [
-			{"name": "default", "trusted": true, "memory_mb": 1769, "reserved_concurrency": 100, "max_concurrency": 50, "policy_arns": ["arn:aws:iam::123456789012:policy/etl"]},
+			{"name": "default", "memory_mb": 1769, "reserved_concurrency": 100, "max_concurrency": 50, "policy_arns": ["arn:aws:iam::123456789012:policy/etl"]},
 			{"name": "heavy", "on": "ecs", "secrets_prefix": "airflow/heavy"},
 			{"name": "untrusted", "no_metastore_secrets": true, "secrets_prefix": "airflow/untrusted"}
 		],
