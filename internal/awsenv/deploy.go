@@ -117,5 +117,6 @@ const ECSContainer = "gust"
 
 // ECSDispatch is the environment variable, given as an override of RunTask, with
 // the JSON of the dispatch that a container is to run. Without it the container
-// serves the queue in WorkerQueue.
-const ECSDispatch = "GUST_DISPATCH"
+// serves the queue in WorkerQueue. It must not be proc.EnvDispatch, by which a
+// worker knows its children.
+const ECSDispatch = "GUST_ECS_DISPATCH"

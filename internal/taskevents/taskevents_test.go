@@ -63,7 +63,7 @@ func TestFailedInvocation(t *testing.T) {
 
 func ecs(t *testing.T, status, code, reason string, exit string, why string) string {
 	return fmt.Sprintf(`{"version":"0","source":"aws.ecs","detail-type":"ECS Task State Change","detail":{"taskArn":"arn:aws:ecs:x:1:task/c/1","lastStatus":%q,"stopCode":%q,"stoppedReason":%q,
-"containers":[{"name":"gust","lastStatus":"STOPPED"%s,"reason":%q}],"overrides":{"containerOverrides":[{"name":"gust","environment":[{"name":"X","value":"y"},{"name":"GUST_DISPATCH","value":%q}]}]}}}`, status, code, reason, exit, why, body(t, theDispatch))
+"containers":[{"name":"gust","lastStatus":"STOPPED"%s,"reason":%q}],"overrides":{"containerOverrides":[{"name":"gust","environment":[{"name":"X","value":"y"},{"name":"GUST_ECS_DISPATCH","value":%q}]}]}}}`, status, code, reason, exit, why, body(t, theDispatch))
 }
 
 func TestECS(t *testing.T) {
@@ -76,7 +76,7 @@ func TestECS(t *testing.T) {
 	if f := read(t, ecs(t, "RUNNING", "", "", "", "")); f != (taskevents.Finding{}) {
 		t.Errorf("a running task: %+v", f)
 	}
-	if f := read(t, strings.ReplaceAll(ecs(t, "STOPPED", "UserInitiated", "", "", ""), "GUST_DISPATCH", "OTHER")); f != (taskevents.Finding{}) {
+	if f := read(t, strings.ReplaceAll(ecs(t, "STOPPED", "UserInitiated", "", "", ""), "GUST_ECS_DISPATCH", "OTHER")); f != (taskevents.Finding{}) {
 		t.Errorf("a service's task: %+v", f)
 	}
 	if _, err := taskevents.Read([]byte(`{"source":"aws.ec2","detail-type":"EC2 Instance State-change Notification","detail":{}}`)); err == nil {

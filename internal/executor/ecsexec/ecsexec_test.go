@@ -163,7 +163,7 @@ func TestSubmitOnce(t *testing.T) {
 	for _, in := range r.api.calls {
 		var got worker.Dispatch
 		env := in.Overrides.ContainerOverrides[0].Environment
-		if len(env) != 1 || *env[0].Name != "GUST_DISPATCH" || json.Unmarshal([]byte(*env[0].Value), &got) != nil || got.DispatchSeq < 7 {
+		if len(env) != 1 || *env[0].Name != "GUST_ECS_DISPATCH" || json.Unmarshal([]byte(*env[0].Value), &got) != nil || got.DispatchSeq < 7 {
 			t.Errorf("environment %+v", env)
 		}
 		if len(*in.ClientToken) > 64 || len(*in.StartedBy) > 36 || in.LaunchType != types.LaunchTypeFargate || in.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp != types.AssignPublicIpEnabled {
