@@ -53,6 +53,10 @@ sim: ## Simulate the whole system under faults: make sim N=10000 [SEED=…]
 sim-shared: ## Simulate schedulers that come and go on a shared store, with AWS's delivery: make sim-shared N=10000
 	$(GO) test ./internal/engine -run TestManySchedulers -count=1 -timeout 0 -args -shared.seeds $(N)
 
+.PHONY: test-collectors
+test-collectors: ## Export metrics, traces and lineage to the real collectors (fetched once; minutes the first time)
+	GUST_COLLECTORS=$${GUST_COLLECTORS:-$(CURDIR)/.cache/collectors} $(GO) test ./internal/observe -run Collector -count=1 -timeout 30m -v
+
 .PHONY: crash
 crash: build ## kill -9 the real process at random moments: make crash N=200
 	$(GO) test ./internal/sim/crash -run TestKill9 -count=1 -timeout 0 -v -args -n $(N)

@@ -24,6 +24,7 @@ import (
 	"github.com/gustflow/gust/internal/blob"
 	"github.com/gustflow/gust/internal/blob/s3blob"
 	"github.com/gustflow/gust/internal/bundle"
+	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/queue"
 	"github.com/gustflow/gust/internal/queue/sqsqueue"
 	"github.com/gustflow/gust/internal/store"
@@ -48,6 +49,8 @@ type App struct {
 	// Invoke starts a worker function asynchronously; nil = every dispatch goes
 	// through its queue (see package awsburst).
 	Invoke func(ctx context.Context, function string, payload []byte) error
+	// Listener is told what the scheduler's steps change; nil = nobody.
+	Listener engine.Listener
 
 	aws    aws.Config
 	driver func() (kv.Driver, error)

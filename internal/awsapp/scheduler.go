@@ -126,7 +126,7 @@ func (a *App) Scheduler(cfg engine.Config, more ...executor.Executor) (*engine.E
 		}
 	}
 	return engine.New(engine.Options{
-		Handlers: a.Config.SchedulerHandlers, Store: s, Submitter: submitter{executor.NewRouter(refuse, executors...)}, Outbox: out, CallbackQueue: callbacks, Config: cfg, Log: a.Log, Route: route,
+		Handlers: a.Config.SchedulerHandlers, Store: s, Submitter: submitter{executor.NewRouter(refuse, executors...)}, Outbox: out, CallbackQueue: callbacks, Config: cfg, Log: a.Log, Route: route, Listener: a.Listener,
 	}), nil
 }
 

@@ -32,6 +32,16 @@ func (c *command) environ() []string {
 	return c.env.Environ()
 }
 
+// getenv reads one environment variable.
+func (c *command) getenv(name string) (value string) {
+	for _, kv := range c.environ() {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			value = v
+		}
+	}
+	return value
+}
+
 // config reads the configuration of the home, once.
 func (c *command) config() (*config.Config, error) {
 	if c.loaded == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/localapp"
+	"github.com/gustflow/gust/internal/observe"
 	"github.com/gustflow/gust/internal/version"
 )
 
@@ -244,14 +245,20 @@ func (c *command) serve(ctx context.Context, f serveFlags, so localapp.ServeOpti
 	if err != nil {
 		return err
 	}
-	if cfg, err := c.config(); err == nil {
-		if none := cfg.Ignored(); len(none) > 0 {
-			var names []string
-			for _, i := range none[:min(len(none), 5)] {
-				names = append(names, "["+i.Section+"] "+i.Key)
-			}
-			c.hint("%s: %d settings have no effect (%s …): `%s config lint` lists them", c.paintErr("warning"), len(none), strings.Join(names, ", "), c.env.Name)
+	cfg, err := c.config()
+	if err == nil {
+		// Only servers export: a DAG that is tried out tells nobody.
+		o.Observe, err = observe.FromConfig(cfg, c.getenv, version.String())
+	}
+	if err != nil {
+		return err
+	}
+	if none := cfg.Ignored(); len(none) > 0 {
+		var names []string
+		for _, i := range none[:min(len(none), 5)] {
+			names = append(names, "["+i.Section+"] "+i.Key)
 		}
+		c.hint("%s: %d settings have no effect (%s …): `%s config lint` lists them", c.paintErr("warning"), len(none), strings.Join(names, ", "), c.env.Name)
 	}
 	so.Ready = func(addr string, s dagprocessor.Summary) {
 		c.say("gust %s is ready: %d DAGs from %d files in %s", version.String(), s.Dags, s.Files, o.DagsFolder)

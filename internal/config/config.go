@@ -452,6 +452,13 @@ func (l *loader) set(s *setting, text string) error {
 				list = append(list, e)
 			}
 		}
+		if s.tag.Get("kind") == "patterns" {
+			for _, e := range list {
+				if _, err := regexp.Compile(strings.ToLower(e)); err != nil {
+					return fmt.Errorf("expected regular expressions divided by commas: %w", err)
+				}
+			}
+		}
 		f.Set(reflect.ValueOf(list))
 	default:
 		return l.setText(s, text)

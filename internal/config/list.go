@@ -63,8 +63,11 @@ func (c *Config) Ignored() []Ignored {
 //go:embed options.go
 var optionsSource string
 
-// descriptions are the comments of the fields: written once, in options.go.
-var descriptions = describe(optionsSource)
+//go:embed observability.go
+var observabilitySource string
+
+// descriptions are the comments of the fields: written once, where the fields are.
+var descriptions = describe(optionsSource + observabilitySource)
 
 func describe(source string) map[name]string {
 	sections := map[string]string{}

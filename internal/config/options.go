@@ -21,6 +21,9 @@ type Config struct {
 	Secrets      Secrets      `section:"secrets"`
 	Email        Email        `section:"email"`
 	SMTP         SMTP         `section:"smtp"`
+	Metrics      Metrics      `section:"metrics"`
+	Traces       Traces       `section:"traces"`
+	OpenLineage  OpenLineage  `section:"openlineage"`
 	Gust         Gust         `section:"gust"`
 
 	settings []setting

@@ -177,6 +177,13 @@ func (l *Local) Cancel(d worker.Dispatch, cause string) {
 	}
 }
 
+// Load returns the number of slots, and of the dispatches that wait and that run.
+func (l *Local) Load() (slots, queued, running int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.slots, len(l.queue), len(l.known) - len(l.queue)
+}
+
 // Observe implements Executor.
 func (l *Local) Observe(d worker.Dispatch) bool {
 	l.mu.Lock()

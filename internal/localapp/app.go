@@ -19,6 +19,7 @@ import (
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
+	"github.com/gustflow/gust/internal/observe"
 	"github.com/gustflow/gust/internal/retention"
 	"github.com/gustflow/gust/internal/secrets"
 	"github.com/gustflow/gust/internal/store"
@@ -87,6 +88,8 @@ type Options struct {
 	DefaultImpersonation string
 	// BaseURL is [api] base_url, for ti.log_url. Default: the address served.
 	BaseURL string
+	// Observe says what the server exports about its work; the zero value is nothing.
+	Observe observe.Options
 	Log     *slog.Logger
 	// WrapDriver puts something around the store's driver (a meter, faults); may be nil.
 	WrapDriver func(kv.Driver) kv.Driver
@@ -110,12 +113,15 @@ type App struct {
 	log    *slog.Logger
 	driver *sqlitekv.Store
 	router *executor.Router
-	edge   *remote.Executor // nil without WorkerToken
-	blobs  blob.Store
-	shares *proc.Shares
-	lock   *Lock
-	steps  *recorder
-	served atomic.Pointer[string] // the URL that Serve listens on
+	// executors are those of the router, the default one first.
+	executors []executor.Executor
+	edge      *remote.Executor // nil without WorkerToken
+	blobs     blob.Store
+	shares    *proc.Shares
+	lock      *Lock
+	steps     *recorder
+	export    *observe.Observer      // nil for tools
+	served    atomic.Pointer[string] // the URL that Serve listens on
 }
 
 // Open opens a home for tools: its engine is passive, so that commands work
@@ -176,8 +182,13 @@ func (a *App) wire(passive bool) error {
 	if a.Options.NoRecords && a.Options.Records == nil {
 		records = nil // the engine need not even make them
 	}
+	if !passive {
+		o := a.Options.Observe
+		o.Log = a.log
+		a.export = observe.New(o)
+	}
 	a.Engine = engine.New(engine.Options{
-		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: records, Passive: passive, Callbacks: lateCallbacks{a},
+		Store: a.Store, Config: a.Options.Engine, Log: a.log, Records: records, Passive: passive, Callbacks: lateCallbacks{a}, Listener: a.export.Listener(),
 	})
 	a.Backend = engine.NewBackend(a.Engine, a.Bundles, a.Options.Secrets, a.logURL)
 	return nil
@@ -204,6 +215,7 @@ func (a *App) Close() {
 		a.shares.Close()
 	}
 	a.steps.close()
+	a.export.Close()
 	if a.Python != nil {
 		a.Python.Close()
 	}

@@ -110,6 +110,7 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 	run(func() { a.Engine.Run(ctx, engine.LoopOptions{}) })
 	run(func() { a.steps.keepClean(ctx) })
 	run(func() { a.retain(ctx) })
+	run(func() { a.measure(ctx) })
 	first := make(chan dagprocessor.Summary, 1)
 	if so.NoProcessor || a.Options.Loader == nil {
 		first <- dagprocessor.Summary{}
@@ -228,6 +229,7 @@ func (a *App) startWorker() error {
 		}
 		executors[0], executors[2] = executors[2], executors[0]
 	}
+	a.executors = executors
 	a.router = executor.NewRouter(a.refuse, executors...)
 	a.Engine.SetSubmitter(submitter{a})
 	return nil

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
@@ -19,7 +20,10 @@ import (
 	"github.com/gustflow/gust/internal/awsapp/awsecs"
 	"github.com/gustflow/gust/internal/awsapp/awslogs"
 	"github.com/gustflow/gust/internal/awsenv"
+	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/observe"
+	"github.com/gustflow/gust/internal/version"
 )
 
 // Run is the main of the scheduler function: it never returns.
@@ -41,8 +45,9 @@ type Scheduler interface {
 
 // schedulerFunction takes the minute's tick and batches of the events and timers queues.
 type schedulerFunction struct {
-	engine Scheduler
-	log    *slog.Logger
+	engine   Scheduler
+	log      *slog.Logger
+	observer *observe.Observer // nil: nothing is exported
 }
 
 func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunction, error) {
@@ -56,6 +61,11 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 		return nil, err
 	}
 	awsburst.Enable(app)
+	observer, err := observerOf(settings, log)
+	if err != nil {
+		return nil, err
+	}
+	app.Listener = observer.Listener()
 	cfg := awsapp.EngineConfig(settings)
 	more, err := awsecs.Open(app, cfg)
 	if err != nil {
@@ -66,7 +76,26 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 		return nil, err
 	}
 	awslogs.EndLost(app, e)
-	return &schedulerFunction{engine: e, log: log}, nil
+	return &schedulerFunction{engine: e, log: log, observer: observer}, nil
+}
+
+// flushTime bounds what an invocation waits for collectors outside of AWS.
+const flushTime = 2 * time.Second
+
+// observerOf exports to CloudWatch through the function's output, and to what else
+// the settings name.
+func observerOf(settings *config.Config, log *slog.Logger) (*observe.Observer, error) {
+	metrics, err := observe.ParseMetrics(os.Getenv(awsenv.Metrics))
+	o, oerr := observe.FromConfig(settings, os.Getenv, version.String())
+	if err := errors.Join(err, oerr); err != nil {
+		return nil, err
+	}
+	if o.Metrics != nil {
+		o.Metrics.Delta = true // no process of a function is the one that counts
+	}
+	o.Log = log
+	o.CloudWatch = &observe.CloudWatch{To: os.Stdout, Deployment: os.Getenv(awsenv.Deployment), Metrics: metrics}
+	return observe.New(o), nil
 }
 
 // handle tells the two kinds of invocation apart. A message that could not be
@@ -79,9 +108,20 @@ func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (re
 	if err := json.Unmarshal(raw, &ev); err != nil {
 		return res, fmt.Errorf("event: %w", err)
 	}
+	// A frozen process exports nothing.
+	defer func() {
+		if f.observer.On() {
+			c, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+			defer cancel()
+			f.observer.Flush(c)
+		}
+	}()
 	switch {
 	case len(ev.Records) > 0:
 	case ev.Gust == "tick":
+		if f.observer.Measures() {
+			f.observer.Sample(observe.NewSample(observe.Counter, "scheduler_heartbeat", 1))
+		}
 		return res, f.engine.TickServerless(ctx)
 	default:
 		return res, fmt.Errorf("event: expected %s or a batch of a queue, got %.200s", awsenv.TickInput, raw)
