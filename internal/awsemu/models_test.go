@@ -235,6 +235,12 @@ func (h *handled) Handle(ctx context.Context, event json.RawMessage) (any, error
 	return map[string]any{"batchItemFailures": failures}, ctx.Err()
 }
 
+func (h *handled) seen() ([]string, []time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bodies, h.at
+}
+
 func burst(t *testing.T, n int, q QueueOptions, h *handled) (*Cloud, *Queue) {
 	t.Helper()
 	c := New(Options{Latencies: latencies(t), Warm: -1})
@@ -336,14 +342,14 @@ func TestDelayAndDuplicates(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(6 * time.Second)
-		if len(h.bodies) != 0 {
+		if bodies, _ := h.seen(); len(bodies) != 0 {
 			t.Error("delivered before its time")
 		}
 		time.Sleep(3 * time.Second)
-		if len(h.bodies) != 2 || h.at[0].Sub(start) < 7*time.Second {
-			t.Errorf("delivered %v after %v", h.bodies, h.at[0].Sub(start))
-		}
 		c.Close()
+		if bodies, at := h.seen(); len(bodies) != 2 || at[0].Sub(start) < 7*time.Second {
+			t.Errorf("delivered %v at %v", bodies, at)
+		}
 	})
 }
 

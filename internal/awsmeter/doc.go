@@ -2,8 +2,8 @@
 // process, by service and operation, and by the run and task instance it was made
 // for.
 //
-// Install puts the counter into a configuration; it sees what the clients made
-// from it send and receive. It needs no change in the code that calls: whom a call
+// Package sdkmeter puts the counter into a configuration; it sees what the clients
+// made from it send and receive. It needs no change in the code that calls: whom a call
 // is for is read from the keys and messages it carries (package awslabel), or from
 // a label of its context. A call for several instances is shared between them.
 //

@@ -89,8 +89,8 @@ func WithLabel(ctx context.Context, l Label) context.Context {
 	return context.WithValue(ctx, labelKey{}, l)
 }
 
-// labels returns whom a call is for.
-func (m *Meter) labels(ctx context.Context, op Op, input any) []Label {
+// LabelsOf returns whom a call is for; none if that is not known.
+func (m *Meter) LabelsOf(ctx context.Context, op Op, input any) []Label {
 	if l, ok := ctx.Value(labelKey{}).(Label); ok {
 		return []Label{l}
 	}
@@ -134,7 +134,7 @@ var (
 // Delivered counts what an event source mapping paid for one batch: a receive and
 // a delete. bytes is the size of the bodies; labels has one entry per message.
 func (m *Meter) Delivered(bytes int, labels ...Label) {
-	m.Record(opReceive, Counts{Calls: 1, Requests: chunks(bytes), BytesIn: float64(bytes)}, labels...)
+	m.Record(opReceive, Counts{Calls: 1, Requests: Chunks(bytes), BytesIn: float64(bytes)}, labels...)
 	m.Record(opDelete, Counts{Calls: 1, Requests: 1}, labels...)
 }
 
@@ -158,5 +158,5 @@ func (m *Meter) Take() map[Key]Counts {
 	return out
 }
 
-// chunks is how many requests SQS bills for n bytes.
-func chunks(n int) float64 { return float64(max(1, (n+(64<<10)-1)/(64<<10))) }
+// Chunks is how many requests SQS bills for one of n bytes.
+func Chunks(n int) float64 { return float64(max(1, (n+(64<<10)-1)/(64<<10))) }

@@ -24,6 +24,7 @@ import (
 	"github.com/gustflow/gust/internal/awsmeter"
 	"github.com/gustflow/gust/internal/awsmeter/awslabel"
 	"github.com/gustflow/gust/internal/awsmeter/prices"
+	"github.com/gustflow/gust/internal/awsmeter/sdkmeter"
 )
 
 // answers is a service: an answer per request, in order, and what was asked.
@@ -64,7 +65,7 @@ func config(m *awsmeter.Meter, as ...answer) (aws.Config, *answers) {
 			})
 		},
 	}
-	awsmeter.Install(&cfg, m)
+	sdkmeter.Install(&cfg, m)
 	return cfg, a
 }
 

@@ -6,12 +6,10 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // Reporter writes what each invocation of a function used, as one line of its log.
-// A nil Reporter does nothing.
+// Give its Meter to sdkmeter.Install. A nil Reporter does nothing.
 type Reporter struct {
 	Meter *Meter
 
@@ -31,13 +29,6 @@ func NewReporter(function string, out io.Writer, getenv func(string) string, lab
 	}
 	r.mb, _ = strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
 	return r
-}
-
-// Install has the clients made from cfg counted.
-func (r *Reporter) Install(cfg *aws.Config) {
-	if r != nil {
-		Install(cfg, r.Meter)
-	}
 }
 
 // Begin starts an invocation for labels, one per message of its event, whose

@@ -21,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/awsmeter"
 	"github.com/gustflow/gust/internal/awsmeter/awslabel"
+	"github.com/gustflow/gust/internal/awsmeter/sdkmeter"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/engine/enginetest"
@@ -113,7 +114,7 @@ func New(o Options) (*Site, error) {
 	}
 	open := func() (*awsapp.App, error) {
 		cfg := s.Cloud.Config()
-		awsmeter.Install(&cfg, s.Meter)
+		sdkmeter.Install(&cfg, s.Meter)
 		return awsapp.Open(context.Background(), s.config, awsapp.Options{AWS: &cfg, Log: log})
 	}
 	_, err = s.Cloud.AddFunction(awsenv.Scheduler, awsemu.FunctionOptions{Timeout: 55 * time.Second, MemoryMB: 1024, New: func() (awsemu.Handler, error) {

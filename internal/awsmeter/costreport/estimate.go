@@ -20,7 +20,7 @@ type Facts struct {
 	// Dated runs reserved their logical date, Scheduled ones moved their DAG's next
 	// run.
 	Dated, Scheduled bool
-	Tries     []TryFacts
+	Tries            []TryFacts
 }
 
 // TryFacts are one try of a task instance.

@@ -1,4 +1,7 @@
-package awsmeter
+// Package sdkmeter has the clients of the AWS SDK counted by a meter. It is apart
+// from package awsmeter so that programs which only read what was counted carry no
+// SDK.
+package sdkmeter
 
 import (
 	"context"
@@ -14,14 +17,18 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/gustflow/gust/internal/awsmeter"
 )
 
 // Install has every client that is made from cfg count into m.
-func Install(cfg *aws.Config, m *Meter) {
-	cfg.APIOptions = append(cfg.APIOptions[:len(cfg.APIOptions):len(cfg.APIOptions)], m.install)
+func Install(cfg *aws.Config, m *awsmeter.Meter) {
+	cfg.APIOptions = append(cfg.APIOptions[:len(cfg.APIOptions):len(cfg.APIOptions)], installer{m}.install)
 }
 
-func (m *Meter) install(s *middleware.Stack) error {
+type installer struct{ m *awsmeter.Meter }
+
+func (m installer) install(s *middleware.Stack) error {
 	// After the service's metadata, before everything that may end a call early.
 	if err := s.Initialize.Add(middleware.InitializeMiddlewareFunc("GustMeter", m.call), middleware.After); err != nil {
 		return err
@@ -50,9 +57,9 @@ type tally struct {
 }
 
 // call counts one call, however many tries it takes.
-func (m *Meter) call(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-	op := Op{awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx)}
-	labels := m.labels(ctx, op, in.Parameters)
+func (m installer) call(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+	op := awsmeter.Op{Service: awsmiddleware.GetServiceID(ctx), Operation: awsmiddleware.GetOperationName(ctx)}
+	labels := m.m.LabelsOf(ctx, op, in.Parameters)
 	if op.Service == "DynamoDB" {
 		in.Parameters = withCapacity(in.Parameters)
 	}
@@ -63,15 +70,15 @@ func (m *Meter) call(ctx context.Context, in middleware.InitializeInput, next mi
 	if n == 0 {
 		return out, md, err // nothing was sent
 	}
-	c := Counts{Calls: float64(n), Retries: float64(n - 1), Throttled: float64(t.throttled.Load()), BytesOut: float64(t.out.Load()), BytesIn: float64(t.in.Load()), Time: time.Since(start)}
+	c := awsmeter.Counts{Calls: float64(n), Retries: float64(n - 1), Throttled: float64(t.throttled.Load()), BytesOut: float64(t.out.Load()), BytesIn: float64(t.in.Load()), Time: time.Since(start)}
 	switch op.Service {
 	case "DynamoDB":
 		capacity(&c, op.Operation, in.Parameters, out.Result, err)
 	case "SQS":
 		// Every try is billed, and as much as the larger direction.
-		c.Requests = float64(n) * max(chunks(bodyBytes(in.Parameters)), chunks(bodyBytes(out.Result)))
+		c.Requests = float64(n) * max(awsmeter.Chunks(bodyBytes(in.Parameters)), awsmeter.Chunks(bodyBytes(out.Result)))
 	}
-	m.Record(op, c, labels...)
+	m.m.Record(op, c, labels...)
 	return out, md, err
 }
 
@@ -142,7 +149,7 @@ func withCapacity(params any) any {
 var writes = map[string]bool{"PutItem": true, "UpdateItem": true, "DeleteItem": true, "BatchWriteItem": true, "TransactWriteItems": true}
 
 // capacity reads the units of an answer, or estimates those of a refusal.
-func capacity(c *Counts, operation string, params, result any, err error) {
+func capacity(c *awsmeter.Counts, operation string, params, result any, err error) {
 	if err != nil {
 		var api smithy.APIError
 		if !errors.As(err, &api) {
