@@ -55,7 +55,7 @@ sim-shared: ## Simulate schedulers that come and go on a shared store, with AWS'
 
 .PHONY: test-collectors
 test-collectors: ## Export metrics, traces and lineage to the real collectors (fetched once; minutes the first time)
-	GUST_COLLECTORS=$${GUST_COLLECTORS:-$(CURDIR)/.cache/collectors} $(GO) test ./internal/observe -run Collector -count=1 -timeout 30m -v
+	GUST_COLLECTORS=$${GUST_COLLECTORS:-$(CURDIR)/.work/collectors} $(GO) test ./internal/observe -run Collector -count=1 -timeout 30m -v
 
 .PHONY: crash
 crash: build ## kill -9 the real process at random moments: make crash N=200

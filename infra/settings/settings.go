@@ -92,7 +92,7 @@ type Config struct {
 	// Dashboard adds the CloudWatch dashboard ($3 a month).
 	Dashboard bool `json:"dashboard"`
 	// Metrics are the custom metrics to publish ($0.30 a month each), of the names
-	// in awsenv.DefaultMetrics.
+	// in awsenv.DefaultMetrics and awsenv.OptInMetrics.
 	Metrics []string `json:"metrics"`
 
 	// Bursts lets the scheduler invoke workers asynchronously, past their queue: an

@@ -67,7 +67,7 @@ func (c Config) Validate() error {
 		bad("dags_prefix", "%q must be a folder such as dags/, at most 200 characters", c.DagsPrefix)
 	}
 	for _, m := range c.Metrics {
-		oneOf("metrics", m, awsenv.DefaultMetrics()...)
+		oneOf("metrics", m, append(awsenv.DefaultMetrics(), awsenv.OptInMetrics()...)...)
 	}
 	if dup := duplicate(c.Metrics); dup != "" {
 		bad("metrics", "%q is listed twice", dup)
