@@ -14,9 +14,7 @@ cat <<TEXT
 
 Gust runs on LocalStack at $url. Runs of the samples begin within a minute.
 
-  localstack/aws s3 sync --delete dags s3://$bucket/dags/     # upload DAG files again
-  localstack/aws logs tail --follow /aws/lambda/gust-localstack-scheduler
-  localstack/aws logs tail --follow /aws/lambda/gust-localstack-worker-default   # the tasks' own logs
-  localstack/aws dynamodb scan --table-name gust-localstack --select COUNT
-  make localstack-down                                           # stop and forget
+  localstack/logs worker-default -f    # the tasks' own logs; scheduler, dagprocessor, … show the functions'
+  localstack/aws s3 sync --delete dags s3://$bucket/dags/    # upload DAG files again
+  make localstack-down                 # stop and forget
 TEXT
