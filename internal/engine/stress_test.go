@@ -149,9 +149,22 @@ func work(ctx context.Context, b *engine.Backend, d worker.Dispatch, who worker.
 	if chaos && rng.IntN(5) == 0 {
 		r.Outcome = worker.OutcomeFailed
 	}
-	if err := b.Finish(ctx, d, &r); errors.Is(err, airflow.ErrSuperseded) {
-		_ = b.Yield(ctx, d, who)
+	// As a worker does: what the store does not answer is said again.
+	err := b.Finish(ctx, d, &r)
+	for i := 0; i < 50 && transient(err); i++ {
+		time.Sleep(10 * time.Millisecond)
+		err = b.Finish(ctx, d, &r)
 	}
+	if !errors.Is(err, airflow.ErrSuperseded) {
+		return
+	}
+	for i := 0; i < 50 && transient(b.Yield(ctx, d, who)); i++ {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func transient(err error) bool {
+	return errors.Is(err, airflow.ErrThrottled) || errors.Is(err, airflow.ErrUnavailable) || errors.Is(err, airflow.ErrConflict)
 }
 
 // meddle does one thing that a person may do.
