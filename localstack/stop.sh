@@ -17,5 +17,5 @@ for _ in $(seq 60); do kill -0 "$pid" 2>/dev/null || break; sleep 0.25; done
 kill -KILL "$pid" 2>/dev/null || true
 for c in $children; do kill -KILL "$c" 2>/dev/null || true; done # what it left behind
 rm -f "$state/pid" "$state/endpoint"
-rm -rf "$state/tmp" "$state/root"
+rm -rf "$state/tmp" "$state/root" "$state/cdk.out" "$state"/scratch-*
 say "stopped $pid"

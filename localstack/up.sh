@@ -39,6 +39,7 @@ wait "$preparing" || exit 1
 say "deploying"
 t=$SECONDS
 cd "$root"
+rm -rf "$state/cdk.out" # it keeps the zips of every earlier deployment
 if ! "$cdk" deploy --all --app "$root/dist/cdkapp" --context stage=localstack --output "$state/cdk.out" \
   --no-notices --require-approval never --method direct --progress events --ci "$@" >"$state/deploy.log" 2>&1; then
   tail -40 "$state/deploy.log" >&2
