@@ -38,6 +38,8 @@ type Work func(ctx context.Context, t *taskrunner.Task) (*taskrunner.Result, err
 // Options configure a site.
 type Options struct {
 	Cloud awsemu.Options
+	// Reserved bounds how many of each function run at once; 0 = no bound.
+	Reserved int
 	// Table is the name of the table; default "gust".
 	Table string
 	// Work is what every task does.
@@ -117,7 +119,7 @@ func New(o Options) (*Site, error) {
 		sdkmeter.Install(&cfg, s.Meter)
 		return awsapp.Open(context.Background(), s.config, awsapp.Options{AWS: &cfg, Log: log})
 	}
-	_, err = s.Cloud.AddFunction(awsenv.Scheduler, awsemu.FunctionOptions{Timeout: 55 * time.Second, MemoryMB: 1024, New: func() (awsemu.Handler, error) {
+	_, err = s.Cloud.AddFunction(awsenv.Scheduler, awsemu.FunctionOptions{Timeout: 55 * time.Second, MemoryMB: 1024, Reserved: o.Reserved, New: func() (awsemu.Handler, error) {
 		a, err := open()
 		if err != nil {
 			return nil, err
@@ -134,7 +136,7 @@ func New(o Options) (*Site, error) {
 		return nil, err
 	}
 	hosts := 0
-	_, err = s.Cloud.AddFunction(awsenv.Worker, awsemu.FunctionOptions{Timeout: 900 * time.Second, MemoryMB: 1024, New: func() (awsemu.Handler, error) {
+	_, err = s.Cloud.AddFunction(awsenv.Worker, awsemu.FunctionOptions{Timeout: 900 * time.Second, MemoryMB: 1024, Reserved: o.Reserved, New: func() (awsemu.Handler, error) {
 		a, err := open()
 		if err != nil {
 			return nil, err
