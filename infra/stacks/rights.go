@@ -37,8 +37,8 @@ var (
 	// want besides (runs, variables) they ask of the scheduler, in these rows.
 	workerWrites = []string{"TI"}
 	// workerReads: the run and its state, the DAG version, XComs (in TI), assets and
-	// their events, earlier runs by logical date.
-	workerReads = []string{"TI", "RUN", "RUNLD", "DAG", "DOC", "ASSET", "ASSETEVENT", "BUNDLE"}
+	// their events, earlier runs by logical date, the callback it is to run.
+	workerReads = []string{"TI", "RUN", "RUNLD", "DAG", "DOC", "ASSET", "ASSETEVENT", "BUNDLE", "EFFECT"}
 	// workerSecrets are sealed; the key secret opens them.
 	workerSecrets = []string{"VARIABLE", "CONNECTION"}
 	// workerIndexReads are index partitions: runs of a DAG, all assets, unfinished runs.

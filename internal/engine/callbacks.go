@@ -122,7 +122,7 @@ func (e *Engine) runCallbacks(ps []store.PendingEffect) {
 func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 	if done, err := e.store.DoneEffect(ctx, p.Run, p.ID); err != nil || done {
 		if done {
-			err = e.store.DeletePendingEffect(ctx, p.ID)
+			err = e.called(ctx, p.Run, p.ID)
 		}
 		return err
 	}
@@ -132,13 +132,13 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 	}
 	info, err := e.store.GetRun(ctx, p.Run)
 	if isNotFound(err) { // deleted meanwhile
-		return e.store.DeletePendingEffect(ctx, p.ID)
+		return e.called(ctx, p.Run, p.ID)
 	}
 	if err != nil {
 		return err
 	}
 	if d.UnlessSuccess && info.State == airflow.RunSuccess {
-		return e.store.DeletePendingEffect(ctx, p.ID)
+		return e.called(ctx, p.Run, p.ID)
 	}
 	g, err := e.docs.get(ctx, info.DagHash)
 	if err != nil {
@@ -157,14 +157,27 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // closing: it runs again after the next start
 	}
-	keep := context.WithoutCancel(ctx)
-	if merr := e.store.MarkEffect(keep, p.Run, p.ID, e.now().Add(7*24*time.Hour)); merr != nil {
+	if merr := e.called(context.WithoutCancel(ctx), p.Run, p.ID); merr != nil {
 		return merr
 	}
-	if derr := e.store.DeletePendingEffect(keep, p.ID); derr != nil {
-		return derr
-	}
 	return err
+}
+
+// called records that a callback was carried out, or is not wanted any more. A
+// worker may not write that: it tells the scheduler, and until that has heard of
+// it the callback may run again.
+func (e *Engine) called(ctx context.Context, run store.RunKey, id string) error {
+	if e.remote() {
+		return e.announce(ctx, Message{Kind: MessageCalled, DagID: run.DagID, RunID: run.RunID, Cause: id})
+	}
+	if _, err := e.store.GetRun(ctx, run); err == nil {
+		if err := e.store.MarkEffect(ctx, run, id, e.now().Add(7*24*time.Hour)); err != nil {
+			return err
+		}
+	} else if !isNotFound(err) {
+		return err
+	}
+	return e.store.DeletePendingEffect(ctx, id)
 }
 
 // recoverCallbacks carries out what another process left pending: one that died,

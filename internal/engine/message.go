@@ -27,6 +27,8 @@ const (
 	MessageSweep MessageKind = "sweep"
 	// MessageFire: what a deferred instance waits for has happened.
 	MessageFire MessageKind = "fire"
+	// MessageCalled: a worker has carried out the pending callback Cause.
+	MessageCalled MessageKind = "called"
 	// MessageLost: a dispatch will not be run to its end, for Cause.
 	MessageLost MessageKind = "lost"
 )
@@ -43,7 +45,7 @@ type Message struct {
 	DispatchSeq uint32 `json:"s,omitempty"`
 	// At is when the message is meant to arrive; zero = at once.
 	At time.Time `json:"at,omitzero"`
-	// Cause explains MessageLost in logs; of MessageAsk it is the question's id.
+	// Cause explains MessageLost in logs; of MessageAsk and MessageCalled it is an id.
 	Cause string `json:"c,omitempty"`
 }
 
@@ -54,7 +56,7 @@ func (m Message) Check() error {
 		if m.DagID == "" || m.RunID == "" || m.TaskID == "" || m.DispatchSeq == 0 {
 			return airflow.Invalid("message", "a %q message needs d, r, t and s", m.Kind)
 		}
-	case MessageRun, MessageSweep:
+	case MessageRun, MessageSweep, MessageCalled:
 		if m.DagID == "" || m.RunID == "" {
 			return airflow.Invalid("message", "a %q message needs d and r", m.Kind)
 		}

@@ -180,6 +180,12 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 		return
 	}
 	key := d.run()
+	if d.Kind == MessageCalled {
+		if err := e.called(ctx, key, d.Cause); err != nil {
+			e.noteRun(key, err)
+		}
+		return
+	}
 	r := e.lookup(airflow.DagRun{DagID: key.DagID, RunID: key.RunID, State: airflow.RunRunning})
 	v, known := e.store.PrefetchedVersion(ctx, key)
 	e.mu.Lock()
