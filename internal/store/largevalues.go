@@ -112,20 +112,20 @@ func (s *Store) xcomValues(ctx context.Context, items []*kv.Item) ([]json.RawMes
 	errs := make([]error, len(items))
 	slots := make(chan struct{}, parallelLarge)
 	var wg sync.WaitGroup
+reading:
 	for i, it := range items {
 		switch {
 		case it == nil:
 		case it.Str(attrObject) == "":
-			out[i], errs[i] = s.xcomValue(ctx, *it)
+			if out[i], errs[i] = s.xcomValue(ctx, *it); errs[i] != nil {
+				break reading
+			}
 		default:
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
 				out[i], errs[i] = s.largeXCom(ctx, it.Str(attrObject))
 			})
-		}
-		if errs[i] != nil {
-			break
 		}
 	}
 	wg.Wait()
