@@ -80,10 +80,39 @@ func TestEverythingIsAliased(t *testing.T) {
 				rt.Fatalf("%s is not used in %q: the service refuses that", alias, text)
 			}
 		}
-		if strings.Contains(text, "((") {
+		if redundantParentheses(text) {
 			rt.Fatalf("redundant parentheses in %q: the service refuses them", text)
 		}
 	})
+}
+
+// redundantParentheses reports whether a pair of parentheses holds nothing but another pair.
+func redundantParentheses(text string) bool {
+	match := map[int]int{}
+	var open []int
+	for i, c := range text {
+		switch c {
+		case '(':
+			open = append(open, i)
+		case ')':
+			match[open[len(open)-1]] = i
+			open = open[:len(open)-1]
+		}
+	}
+	for from, to := range match {
+		if inner, ok := match[from+1]; ok && inner == to-1 {
+			return true
+		}
+	}
+	return false
+}
+
+func TestRedundantParentheses(t *testing.T) {
+	for text, want := range map[string]bool{"((a))": true, "((a) AND b)": false, "((a AND b) OR c) AND (d)": false, "NOT ((a OR b))": true, "(a)": false} {
+		if got := redundantParentheses(text); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
 }
 
 var words = []string{"a", "size", "AND"}
