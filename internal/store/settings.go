@@ -184,12 +184,12 @@ func (s *Store) ListConnections(ctx context.Context) ([]airflow.Connection, erro
 	return listSealed[airflow.Connection](ctx, s, kindConnection)
 }
 
-// ResealSecrets encrypts every variable and connection again with the sealer's
-// present key, after a rotation. It may be interrupted and repeated. It returns
-// how many were written.
+// ResealSecrets encrypts every variable, every connection and the keys of tokens
+// again with the sealer's present key, after a rotation. It may be interrupted and
+// repeated. It returns how many were written.
 func (s *Store) ResealSecrets(ctx context.Context) (int, error) {
 	n := 0
-	for _, kind := range []string{kindVariable, kindConnection} {
+	for _, kind := range []string{kindVariable, kindConnection, kindAuthKeys} {
 		keys, _, err := listIndex(ctx, s, kv.GSI1, allOf(kind), ListOptions{}, func(it kv.Item) (kv.Key, error) { return it.Key, nil })
 		if err != nil {
 			return n, err
@@ -274,7 +274,13 @@ type AuditEvent struct {
 	DagID  airflow.DagID   `json:"dag_id,omitempty"`
 	RunID  airflow.RunID   `json:"run_id,omitempty"`
 	TaskID airflow.TaskID  `json:"task_id,omitempty"`
-	Extra  json.RawMessage `json:"extra,omitempty"`
+	// MapIndex and TryNumber are nil where the event is not about one instance.
+	MapIndex  *int `json:"map_index,omitempty"`
+	TryNumber *int `json:"try_number,omitempty"`
+	// Source is where the change came from: a network address, "" for this machine.
+	Source string `json:"source,omitempty"`
+	// Extra is an object, or a text that holds one as the API shows it.
+	Extra json.RawMessage `json:"extra,omitempty"`
 }
 
 // PutAudit appends to the audit log; the event's id makes a repetition harmless.
