@@ -267,13 +267,13 @@ func (s *Store) ListActiveBackfills(ctx context.Context) ([]airflow.Backfill, er
 
 // AuditEvent is one entry of the audit log.
 type AuditEvent struct {
-	ID     string          `json:"id"`
-	When   time.Time       `json:"when"`
-	Event  string          `json:"event"`
-	Owner  string          `json:"owner"`
-	DagID  airflow.DagID   `json:"dag_id,omitempty"`
-	RunID  airflow.RunID   `json:"run_id,omitempty"`
-	TaskID airflow.TaskID  `json:"task_id,omitempty"`
+	ID     string         `json:"id"`
+	When   time.Time      `json:"when"`
+	Event  string         `json:"event"`
+	Owner  string         `json:"owner"`
+	DagID  airflow.DagID  `json:"dag_id,omitempty"`
+	RunID  airflow.RunID  `json:"run_id,omitempty"`
+	TaskID airflow.TaskID `json:"task_id,omitempty"`
 	// MapIndex and TryNumber are nil where the event is not about one instance.
 	MapIndex  *int `json:"map_index,omitempty"`
 	TryNumber *int `json:"try_number,omitempty"`
