@@ -106,6 +106,12 @@ type Options struct {
 	TokenLife, CLITokenLife time.Duration
 	// Leeway is the difference between clocks that is tolerated; default 10 s.
 	Leeway time.Duration
+	// HTTPS says that every request comes over TLS, as it does to a function URL,
+	// though the handler cannot see it.
+	HTTPS bool
+	// FirstAdminPassword is asked for when FirstAdmin signs in and there are no users
+	// yet: a deployment's secret. nil: the first admin is made otherwise.
+	FirstAdminPassword func(ctx context.Context) (string, error)
 	// TrustedProxies are the addresses whose X-Forwarded-For and X-Forwarded-Proto
 	// are believed.
 	TrustedProxies []netip.Prefix

@@ -150,13 +150,9 @@ func (s *Service) ownOrigin(r *http.Request, origin string) bool {
 // the last trusted proxy says. An IPv6 address stands for its /64, which one
 // subscriber has.
 func (s *Service) Source(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	addr, err := remoteAddr(r)
 	if err != nil {
-		host = r.RemoteAddr
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
+		return r.RemoteAddr
 	}
 	if s.trusted(addr) {
 		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -179,6 +175,15 @@ func (s *Service) Source(r *http.Request) string {
 	return addr.String()
 }
 
+// remoteAddr is the address of the connection; in a function it has no port.
+func remoteAddr(r *http.Request) (netip.Addr, error) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return netip.ParseAddr(host)
+}
+
 func (s *Service) trusted(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	for _, p := range s.o.TrustedProxies {
@@ -191,11 +196,10 @@ func (s *Service) trusted(a netip.Addr) bool {
 
 // https reports whether the user's browser speaks TLS to us or to our proxy.
 func (s *Service) https(r *http.Request) bool {
-	if r.TLS != nil || strings.HasPrefix(strings.ToLower(s.o.BaseURL), "https://") {
+	if s.o.HTTPS || r.TLS != nil || strings.HasPrefix(strings.ToLower(s.o.BaseURL), "https://") {
 		return true
 	}
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	addr, err := netip.ParseAddr(host)
+	addr, err := remoteAddr(r)
 	return err == nil && s.trusted(addr) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 }
 

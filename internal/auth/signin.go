@@ -113,6 +113,9 @@ func (s *Service) userToSignIn(ctx context.Context, username string) (u store.Us
 	}
 	u, err = s.store.GetUser(ctx, username)
 	if errors.Is(err, airflow.ErrNotFound) {
+		u, err = s.adoptFirstAdmin(ctx, username)
+	}
+	if errors.Is(err, airflow.ErrNotFound) {
 		return store.User{}, false, nil
 	}
 	return u, err == nil, err

@@ -18,6 +18,8 @@ type Config struct {
 	Sensors      Sensors      `section:"sensors"`
 	Logging      Logging      `section:"logging"`
 	API          API          `section:"api"`
+	APIAuth      APIAuth      `section:"api_auth"`
+	OIDC         OIDC         `section:"oidc"`
 	Secrets      Secrets      `section:"secrets"`
 	Email        Email        `section:"email"`
 	SMTP         SMTP         `section:"smtp"`
@@ -211,6 +213,47 @@ type API struct {
 	MaximumPageLimit int `key:"maximum_page_limit" default:"100" min:"1" max:"10000" noeffect:"there is no API yet"`
 }
 
+// APIAuth is section [api_auth]. The keys that sign tokens are in the store, sealed:
+// see gust auth rotate-keys.
+type APIAuth struct {
+	// JWTExpirationTime is how long sessions and tokens of POST /auth/token live, in
+	// seconds. Default 86400.
+	JWTExpirationTime time.Duration `key:"jwt_expiration_time" default:"86400" min:"1"`
+	// JWTCLIExpirationTime is how long tokens of POST /auth/token/cli live, in seconds.
+	// Default 3600.
+	JWTCLIExpirationTime time.Duration `key:"jwt_cli_expiration_time" default:"3600" min:"1"`
+	// JWTAudience is the claim aud of tokens; others are refused. Default apache-airflow.
+	JWTAudience string `key:"jwt_audience" default:"apache-airflow"`
+	// JWTIssuer is the claim iss of tokens; others are refused. Default gust.
+	JWTIssuer string `key:"jwt_issuer" default:"gust"`
+	// JWTLeeway is the difference between clocks that is tolerated, in seconds. Default 10.
+	JWTLeeway time.Duration `key:"jwt_leeway" default:"10" min:"0" max:"300"`
+}
+
+// OIDC is section [oidc]: sign-in by an OpenID Connect provider.
+type OIDC struct {
+	// Issuer is the provider's URL; without one there is no such sign-in. Default (empty).
+	Issuer string `key:"issuer" default:""`
+	// Name is what the sign-in page calls the provider. Default single sign-on.
+	Name string `key:"name" default:"single sign-on"`
+	// ClientID is this installation's id at the provider. Default (empty).
+	ClientID string `key:"client_id" default:""`
+	// ClientSecret is its secret; empty for a public client. Default (empty).
+	ClientSecret string `key:"client_secret" default:"" sensitive:"true"`
+	// Scopes are asked for besides openid. Default profile,email.
+	Scopes []string `key:"scopes" default:"profile,email"`
+	// UsernameClaim is the claim that becomes the user's name. Default preferred_username.
+	UsernameClaim string `key:"username_claim" default:"preferred_username"`
+	// GroupsClaim is the claim that lists the user's groups. Default groups.
+	GroupsClaim string `key:"groups_claim" default:"groups"`
+	// RoleMapping gives groups a role, as a JSON object: {"data-platform": "Admin"}; the
+	// highest counts. Default (empty).
+	RoleMapping string `key:"role_mapping" default:"" kind:"json"`
+	// DefaultRole is the role of users in none of these groups; empty keeps them out.
+	// Default (empty).
+	DefaultRole string `key:"default_role" default:"" oneof:",Viewer,User,Op,Admin"`
+}
+
 // secretsBackends are the class paths that [secrets] backend may name; package
 // secretsbackend knows them.
 var secretsBackends = []string{
@@ -299,6 +342,9 @@ type Gust struct {
 	// what such a worker presents; at least 16 characters. Without one nobody may.
 	// Default (empty).
 	WorkerToken string `key:"worker_token" default:"" sensitive:"true"`
+	// TrustedProxies are the addresses (192.0.2.7, 10.0.0.0/8) of proxies whose
+	// X-Forwarded-For and X-Forwarded-Proto are believed. Default (empty).
+	TrustedProxies []string `key:"trusted_proxies" default:""`
 	// RecordDecisions keeps the inputs of every scheduling step, for `gust replay`.
 	// Default True.
 	RecordDecisions bool `key:"record_decisions" default:"True"`

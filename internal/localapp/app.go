@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/blob"
 	"github.com/gustflow/gust/internal/blob/fileblob"
 	"github.com/gustflow/gust/internal/bundle"
@@ -86,6 +87,8 @@ type Options struct {
 	SMTP callback.SMTPConfig
 	// DefaultImpersonation is [core] default_impersonation.
 	DefaultImpersonation string
+	// Auth says how people sign in; its Store is the home's.
+	Auth auth.Options
 	// BaseURL is [api] base_url, for ti.log_url. Default: the address served.
 	BaseURL string
 	// Observe says what the server exports about its work; the zero value is nothing.
