@@ -17,7 +17,10 @@ import (
 )
 
 // CloudWatch writes a line of JSON for every change, and metrics in the embedded
-// metric format, which CloudWatch takes out of the log.
+// metric format, which CloudWatch takes out of the log. Failures are counted at
+// once, because alarms wait for them. Durations are kept until there are a hundred
+// or the oldest is a minute old: the frame of a line is thirty times as long as a
+// value. What a sandbox has kept when it is taken away is lost; they are samples.
 type CloudWatch struct {
 	// To is the function's standard output; writes are whole lines.
 	To io.Writer
@@ -49,22 +52,48 @@ func ParseMetrics(text string) ([]string, error) {
 type cloudWatch struct {
 	o   CloudWatch
 	log *slog.Logger
+	now func() time.Time
 	on  map[string]bool
+	// kept are durations that wait, by metric, and since when.
+	kept  map[string][]float64
+	since time.Time
 }
 
-func newCloudWatch(o CloudWatch, log *slog.Logger) *cloudWatch {
-	w := &cloudWatch{o: o, log: log, on: map[string]bool{}}
+func newCloudWatch(o CloudWatch, log *slog.Logger, now func() time.Time) *cloudWatch {
+	w := &cloudWatch{o: o, log: log, now: now, on: map[string]bool{}, kept: map[string][]float64{}}
 	for _, n := range o.Metrics {
 		w.on[n] = true
 	}
 	return w
 }
 
-func (w *cloudWatch) name() string          { return "cloudwatch" }
-func (w *cloudWatch) samples([]Sample)      {}
-func (w *cloudWatch) flush(context.Context) {}
+func (w *cloudWatch) name() string     { return "cloudwatch" }
+func (w *cloudWatch) samples([]Sample) {}
+
+// flush comes at the end of each invocation, also of ticks.
+func (w *cloudWatch) flush(context.Context) { w.emitOld(w.now()) }
 func (w *cloudWatch) idle(context.Context)  {}
-func (w *cloudWatch) close()                {}
+func (w *cloudWatch) close()                { w.emit(w.kept, w.since) }
+
+// keepMetrics is how long durations may wait for more of them.
+const keepMetrics = time.Minute
+
+// emitOld writes the durations that have waited for long.
+func (w *cloudWatch) emitOld(now time.Time) {
+	if len(w.kept) > 0 && now.Sub(w.since) >= keepMetrics {
+		w.emit(w.kept, w.since)
+		clear(w.kept)
+	}
+}
+
+// isCount reports whether a metric counts something; the others are durations.
+func isCount(metric string) bool {
+	switch metric {
+	case awsenv.MetricTaskInstancesFailed, awsenv.MetricDagRunsFailed, awsenv.MetricTaskInstancesSucceeded:
+		return true
+	}
+	return false
+}
 
 // logged reports whether a state of a task instance is worth a line: what ends a
 // dispatch or the instance. That it was scheduled, queued and started stands in the
@@ -78,10 +107,18 @@ func logged(t engine.TaskChange) bool {
 }
 
 func (w *cloudWatch) change(c engine.Change) {
-	values := map[string][]float64{} // metric -> values
+	counts, full := map[string][]float64{}, false
 	count := func(metric string, v float64) {
-		if w.on[metric] {
-			values[metric] = append(values[metric], v)
+		switch {
+		case !w.on[metric]:
+		case isCount(metric):
+			counts[metric] = append(counts[metric], v)
+		default:
+			if len(w.kept) == 0 {
+				w.since = c.At
+			}
+			w.kept[metric] = append(w.kept[metric], v)
+			full = full || len(w.kept[metric]) >= maxValues
 		}
 	}
 	hops := map[airflow.TaskInstanceKey]float64{}
@@ -89,14 +126,27 @@ func (w *cloudWatch) change(c engine.Change) {
 		if t.HopKnown {
 			ms := millis(max(0, t.Hop))
 			hops[t.TaskInstanceKey] = ms
-			count(awsenv.MetricHop, ms)
+			count(awsenv.MetricHop, tenth(ms))
 		}
 		if !logged(t) {
 			continue
 		}
 		line := taskLine{
 			Event: awsenv.LogTaskInstance, State: t.To.String(), DagID: t.DagID, RunID: t.RunID, TaskID: t.TaskID, TryNumber: t.TryNumber,
-			Queue: t.Queue, Pool: t.Pool, Operator: t.Operator, QueuedWhen: t.QueuedWhen, StartDate: t.StartDate,
+			Queue: t.Queue, Pool: t.Pool, Operator: t.Operator, StartDate: t.StartDate.UTC().Truncate(time.Millisecond),
+		}
+		if t.StartDate.IsZero() {
+			line.StartDate = time.Time{}
+		}
+		if line.Queue == usualQueue {
+			line.Queue = ""
+		}
+		if line.Pool == airflow.DefaultPool {
+			line.Pool = ""
+		}
+		if !t.QueuedWhen.IsZero() && !t.StartDate.IsZero() {
+			d := tenth(millis(max(0, t.StartDate.Sub(t.QueuedWhen))))
+			line.Queued = &d
 		}
 		if t.MapIndex >= 0 {
 			line.MapIndex = &t.MapIndex
@@ -107,7 +157,7 @@ func (w *cloudWatch) change(c engine.Change) {
 			count(awsenv.MetricTaskDuration, d)
 		}
 		if h, ok := hops[t.TaskInstanceKey]; ok {
-			h = round(h)
+			h = tenth(h)
 			line.Hop = &h
 		}
 		w.line(line)
@@ -135,26 +185,41 @@ func (w *cloudWatch) change(c engine.Change) {
 		}
 		w.line(line)
 	}
-	w.emit(values, c.At)
+	switch {
+	case full || len(counts) > 0: // the frame is paid for: all go along
+		for name, vs := range w.kept {
+			counts[name] = vs
+		}
+		w.emit(counts, c.At)
+		clear(w.kept)
+	default:
+		w.emitOld(c.At)
+	}
 }
 
+// usualQueue is the Airflow queue of most tasks.
+const usualQueue = "default"
+
 func round(ms float64) float64 { return float64(int64(ms*1000+0.5)) / 1000 }
+func tenth(ms float64) float64 { return float64(int64(ms*10+0.5)) / 10 }
 
 type taskLine struct {
-	Event      string         `json:"event"`
-	State      string         `json:"state"`
-	DagID      airflow.DagID  `json:"dag_id"`
-	RunID      airflow.RunID  `json:"run_id"`
-	TaskID     airflow.TaskID `json:"task_id"`
-	MapIndex   *int           `json:"map_index,omitempty"`
-	TryNumber  int            `json:"try_number,omitempty"`
-	Queue      string         `json:"queue,omitempty"`
-	Pool       string         `json:"pool,omitempty"`
-	Operator   string         `json:"operator,omitempty"`
-	QueuedWhen time.Time      `json:"queued_when,omitzero"`
-	StartDate  time.Time      `json:"start_date,omitzero"`
-	Duration   *float64       `json:"duration_ms,omitempty"`
-	Hop        *float64       `json:"hop_ms,omitempty"`
+	Event     string         `json:"event"`
+	State     string         `json:"state"`
+	DagID     airflow.DagID  `json:"dag_id"`
+	RunID     airflow.RunID  `json:"run_id"`
+	TaskID    airflow.TaskID `json:"task_id"`
+	MapIndex  *int           `json:"map_index,omitempty"`
+	TryNumber int            `json:"try_number,omitempty"`
+	// Queue and Pool are left out where they are what most tasks have.
+	Queue     string    `json:"queue,omitempty"`
+	Pool      string    `json:"pool,omitempty"`
+	Operator  string    `json:"operator,omitempty"`
+	StartDate time.Time `json:"start_date,omitzero"`
+	// Queued is from queued_when to start_date.
+	Queued   *float64 `json:"queued_ms,omitempty"`
+	Duration *float64 `json:"duration_ms,omitempty"`
+	Hop      *float64 `json:"hop_ms,omitempty"`
 }
 
 type runLine struct {
@@ -181,7 +246,7 @@ func (w *cloudWatch) line(v any) {
 // maxValues is how many values of a metric one line may hold.
 const maxValues = 100
 
-// emit writes the metrics of a step. There is one dimension, so that a metric stays
+// emit writes metrics. There is one dimension, so that a metric stays
 // one metric ($0.30 a month) however many DAGs there are.
 func (w *cloudWatch) emit(values map[string][]float64, at time.Time) {
 	names := make([]string, 0, len(values))
@@ -200,8 +265,7 @@ func (w *cloudWatch) emit(values map[string][]float64, at time.Time) {
 		for _, n := range names {
 			vs := values[n]
 			unit := "Milliseconds"
-			switch n {
-			case awsenv.MetricTaskInstancesFailed, awsenv.MetricDagRunsFailed, awsenv.MetricTaskInstancesSucceeded:
+			if isCount(n) {
 				unit = "Count"
 				sum := 0.0
 				for _, v := range vs {

@@ -3,10 +3,12 @@ package observe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsenv"
@@ -68,10 +70,11 @@ func published(t *testing.T, log []byte) (metrics map[string][]float64, lines []
 func cloudWatchOf(t *testing.T, metrics []string, changes ...engine.Change) (map[string][]float64, []map[string]any) {
 	t.Helper()
 	var out bytes.Buffer
-	w := newCloudWatch(CloudWatch{To: &out, Deployment: "gust-dev", Metrics: metrics}, slog.New(slog.DiscardHandler))
+	w := newCloudWatch(CloudWatch{To: &out, Deployment: "gust-dev", Metrics: metrics}, slog.New(slog.DiscardHandler), time.Now)
 	for _, c := range changes {
 		w.change(c)
 	}
+	w.close()
 	for _, line := range strings.Split(out.String(), "\n") {
 		if len(line) > 400 && !strings.Contains(line, `[0,0,0`) { // a list of values is cheaper than lines
 			t.Errorf("a line of %d bytes is paid for: %s", len(line), line)
@@ -100,7 +103,7 @@ func TestCloudWatch(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("lines %q, want %q", got, want)
 	}
-	if l := lines[2]; l["duration_ms"] != 1000.0 || l["hop_ms"] != 70.0 || l["try_number"] != 1.0 || l["operator"] != "BashOperator" {
+	if l := lines[2]; l["duration_ms"] != 1000.0 || l["hop_ms"] != 70.0 || l["queued_ms"] != 70.0 || l["start_date"] != "2026-03-01T06:00:01.793Z" || l["queue"] != nil || l["pool"] != nil || l["try_number"] != 1.0 || l["operator"] != "BashOperator" {
 		t.Errorf("line %v", l)
 	}
 	if l := lines[4]; l["map_index"] != 3.0 {
@@ -109,6 +112,47 @@ func TestCloudWatch(t *testing.T) {
 	if l := lines[5]; l["duration_ms"] != 9000.0 || l["reason"] != "success" {
 		t.Errorf("line %v", l)
 	}
+}
+
+// TestCloudWatchKeepsDurations: lines of metrics are few, and those that alarms wait
+// for are not kept.
+func TestCloudWatchKeepsDurations(t *testing.T) {
+	var out bytes.Buffer
+	clock := began
+	w := newCloudWatch(CloudWatch{To: &out, Deployment: "gust-dev", Metrics: awsenv.DefaultMetrics()}, slog.New(slog.DiscardHandler), func() time.Time { return clock })
+	step := func(at time.Time, to airflow.TIState) {
+		key := airflow.TaskInstanceKey{DagID: "d", RunID: "r", TaskID: "t", MapIndex: -1}
+		clock = at
+		w.change(engine.Change{Run: airflow.DagRun{DagID: "d", RunID: "r", State: airflow.RunRunning}, From: airflow.RunRunning, At: at, Tasks: []engine.TaskChange{
+			{TaskInstanceKey: key, From: airflow.TIQueued, To: airflow.TIRunning, HopKnown: true, Hop: 70 * time.Millisecond}, {TaskInstanceKey: key, From: airflow.TIRunning, To: to}}})
+		w.flush(t.Context())
+	}
+	check := func(what string, lines int, hops int) {
+		t.Helper()
+		metrics, _ := published(t, out.Bytes())
+		if got := strings.Count(out.String(), `"_aws"`); got != lines || len(metrics[awsenv.MetricHop]) != hops {
+			t.Errorf("%s: %d lines with %d hops, want %d with %d", what, got, len(metrics[awsenv.MetricHop]), lines, hops)
+		}
+	}
+	for i := range 50 {
+		step(began.Add(time.Duration(i)*time.Second), airflow.TISuccess)
+	}
+	check("fifty seconds", 0, 0)
+	step(began.Add(51*time.Second), airflow.TIFailed)
+	check("a failure", 1, 51)
+	step(began.Add(52*time.Second), airflow.TISuccess)
+	clock = began.Add(53*time.Second + keepMetrics)
+	w.flush(t.Context())
+	check("a minute later", 2, 52)
+	if !strings.Contains(out.String(), fmt.Sprintf(`"Timestamp":%d`, began.Add(52*time.Second).UnixMilli())) {
+		t.Error("a duration has another time than its own minute's")
+	}
+	for range 250 {
+		step(began.Add(3*time.Minute), airflow.TISuccess)
+	}
+	check("a burst", 4, 252)
+	w.close()
+	check("the end", 5, 302)
 }
 
 func TestCloudWatchCountsFailures(t *testing.T) {

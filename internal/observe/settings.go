@@ -41,7 +41,7 @@ func New(o Options) *Observer {
 	obs := &Observer{log: o.Log}
 	add := func(e exporter) { obs.pumps = append(obs.pumps, newPump(e, o.Log)) }
 	if o.CloudWatch != nil {
-		add(newCloudWatch(*o.CloudWatch, o.Log))
+		add(newCloudWatch(*o.CloudWatch, o.Log, o.Now))
 	}
 	if o.StatsD != nil {
 		add(newStatsD(*o.StatsD, o.Log))

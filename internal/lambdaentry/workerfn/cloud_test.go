@@ -574,7 +574,7 @@ func (f *function) do(d worker.Dispatch) []string {
 func (f *function) lines(k airflow.TaskInstanceKey, try int) []tasklog.Entry {
 	var out []tasklog.Entry
 	for line := range strings.Lines(f.log.String()) {
-		if e, tag, ok := taglog.Parse([]byte(line)); ok && tag == taglog.TagOf(k, try) {
+		if e, tag, ok := taglog.Parse([]byte(line)); ok && tag == taglog.TagOf(k, try).ID() {
 			out = append(out, e)
 		}
 	}

@@ -41,7 +41,7 @@ func TestAppend(t *testing.T) {
 		t.Fatalf("%+v", s.got)
 	}
 	e, tag, ok := taglog.Parse([]byte(*s.got.LogEvents[0].Message))
-	if !ok || tag != taglog.TagOf(key, 2) || e.Event != "gone: \"no heartbeat\"" || e.Level != "error" {
+	if !ok || tag != taglog.TagOf(key, 2).ID() || e.Event != "gone: \"no heartbeat\"" || e.Level != "error" {
 		t.Errorf("%+v %+v %t", e, tag, ok)
 	}
 	s.err = &types.ResourceNotFoundException{Message: aws.String("no stream")}

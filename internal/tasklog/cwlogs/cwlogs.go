@@ -1,6 +1,6 @@
 // Package cwlogs reads the logs of tasks from CloudWatch Logs, where the workers
 // of package taglog leave them: the row of a try names the log group and stream
-// it ran on (worker.Identity.Hostname, taglog.Host), and each line names its try.
+// it ran on (worker.Identity.Hostname, taglog.Host), and each line has the tag of its try.
 package cwlogs
 
 import (
@@ -52,10 +52,11 @@ func (r *Reader) ReadTry(ctx context.Context, t tasklog.Try, from string, f func
 		return from, fmt.Errorf("log of %s, try %d: %w in CloudWatch Logs: it ran on %q, which is no log stream", t.Key, t.Number, airflow.ErrNotFound, t.Hostname)
 	}
 	tag := taglog.TagOf(t.Key, t.Number)
+	id := tag.ID()
 	found := false
 	each := func(message string) error {
 		e, got, ok := taglog.Parse([]byte(message))
-		if !ok || got != tag {
+		if !ok || got != id {
 			return nil
 		}
 		found = true
@@ -132,7 +133,7 @@ func (r *Reader) search(ctx context.Context, group string, t tasklog.Try, tag ta
 		}
 		return fmt.Sprintf("%d/%d", at, seen)
 	}
-	skip := seen
+	skip, id := seen, tag.ID()
 	in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &group, StartTime: start, EndTime: end, FilterPattern: aws.String(pattern(tag))}
 	for {
 		out, err := r.api.FilterLogEvents(ctx, in)
@@ -141,7 +142,7 @@ func (r *Reader) search(ctx context.Context, group string, t tasklog.Try, tag ta
 		}
 		for _, e := range out.Events {
 			ms := aws.ToInt64(e.Timestamp)
-			if _, got, ok := taglog.Parse([]byte(aws.ToString(e.Message))); !ok || got != tag {
+			if _, got, ok := taglog.Parse([]byte(aws.ToString(e.Message))); !ok || got != id {
 				continue
 			}
 			if from != "" && ms == *start && skip > 0 {
@@ -163,7 +164,11 @@ func (r *Reader) search(ctx context.Context, group string, t tasklog.Try, tag ta
 	}
 }
 
-// pattern selects the lines of a try.
+// maxPattern is the longest filter pattern that CloudWatch Logs takes.
+const maxPattern = 1024
+
+// pattern selects the lines of a try: by its tag, and by its names, which alone
+// stand in the lines of earlier versions (where they fit).
 func pattern(t taglog.Tag) string {
 	q := func(s string) string {
 		b, err := json.Marshal(s)
@@ -172,8 +177,13 @@ func pattern(t taglog.Tag) string {
 		}
 		return string(b)
 	}
-	return fmt.Sprintf("{ $.dag_id = %s && $.run_id = %s && $.task_id = %s && $.map_index = %d && $.try_number = %d }",
-		q(string(t.DagID)), q(string(t.RunID)), q(string(t.TaskID)), t.MapIndex, t.TryNumber)
+	short := "{ $.tag = " + q(t.ID()) + " }"
+	long := fmt.Sprintf("{ ($.tag = %s) || ($.dag_id = %s && $.run_id = %s && $.task_id = %s && $.map_index = %d && $.try_number = %d) }",
+		q(t.ID()), q(string(t.DagID)), q(string(t.RunID)), q(string(t.TaskID)), t.MapIndex, t.TryNumber)
+	if len(long) > maxPattern {
+		return short
+	}
+	return long
 }
 
 func translate(group string, err error) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -174,5 +175,19 @@ func TestReadTry(t *testing.T) {
 	}
 	if _, _, err := read(tasklog.Try{Key: key, Number: 1, Hostname: taglog.Host("lambda", "g", s1), Moved: true}, "x"); err == nil {
 		t.Error("a place that is none is accepted")
+	}
+}
+
+func TestPattern(t *testing.T) {
+	k := airflow.TaskInstanceKey{DagID: "d", RunID: `r"1`, TaskID: "t", MapIndex: -1}
+	tag := taglog.TagOf(k, 2)
+	want := `{ ($.tag = "` + tag.ID() + `") || ($.dag_id = "d" && $.run_id = "r\"1" && $.task_id = "t" && $.map_index = -1 && $.try_number = 2) }`
+	if got := pattern(tag); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	k.DagID, k.RunID, k.TaskID = airflow.DagID(strings.Repeat("d", 250)), airflow.RunID(strings.Repeat("é", 250)), airflow.TaskID(strings.Repeat("t", 250))
+	tag = taglog.TagOf(k, 2)
+	if got, want := pattern(tag), `{ $.tag = "`+tag.ID()+`" }`; got != want {
+		t.Errorf("%d bytes, CloudWatch takes 1024: %s", len(got), got)
 	}
 }

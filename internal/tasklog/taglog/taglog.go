@@ -1,7 +1,9 @@
 // Package taglog writes the logs of tasks as lines of a stream that many tasks
 // share, such as a Lambda function's standard output, which goes to CloudWatch
 // Logs. Each line is a JSON object as in log files (timestamp, level, event,
-// logger) that also names its try, so that a reader finds the lines of one.
+// logger) with the tag of its try, by which a reader finds the lines of one. The
+// first line of a dispatch also names the try: that is where people find the tag.
+// The names in every line would be half of what a small task's log costs.
 //
 // A line is written with one call and nothing is held back, so that the log of a
 // process that is killed ends with its last line.
@@ -9,6 +11,8 @@ package taglog
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,7 +26,8 @@ import (
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
-// Tag names the try that a line belongs to.
+// Tag names the try that a line belongs to. Its keys and their order are part of
+// what ID hashes.
 type Tag struct {
 	DagID     airflow.DagID  `json:"dag_id"`
 	RunID     airflow.RunID  `json:"run_id"`
@@ -34,6 +39,21 @@ type Tag struct {
 // TagOf is the tag of a try.
 func TagOf(k airflow.TaskInstanceKey, try int) Tag {
 	return Tag{DagID: k.DagID, RunID: k.RunID, TaskID: k.TaskID, MapIndex: k.MapIndex, TryNumber: try}
+}
+
+// ID is what lines carry as "tag": 11 letters, digits, - and _. 64 bits of a hash
+// keep tries apart, and nobody from finding names whose lines pass for another's.
+func (t Tag) ID() string {
+	sum := sha256.Sum256(t.json())
+	return base64.RawURLEncoding.EncodeToString(sum[:8])
+}
+
+func (t Tag) json() []byte {
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // a struct of texts and numbers
+	}
+	return b
 }
 
 // MaxEvent is the longest text of one line, in bytes; longer ones are split.
@@ -56,7 +76,8 @@ type Options struct {
 // concurrent use, and several may share a writer whose Write is.
 type Log struct {
 	w      io.Writer
-	suffix []byte // the tag's keys and the end of the line
+	suffix []byte // the tag and the end of the line
+	names  []byte // the try's keys, which the first line has
 	o      Options
 
 	mu           sync.Mutex
@@ -78,12 +99,9 @@ func New(w io.Writer, tag Tag, o Options) *Log {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	b, err := json.Marshal(tag)
-	if err != nil {
-		panic(err) // a struct of texts and numbers
-	}
-	b[0] = ',' // the tag's keys follow the line's
-	return &Log{w: w, suffix: append(b, '\n'), o: o}
+	names := tag.json()
+	names[0] = ',' // they follow the line's keys
+	return &Log{w: w, suffix: []byte(`,"tag":"` + tag.ID() + "\"}\n"), names: names[:len(names)-1], o: o}
 }
 
 // WriteRecord implements taskrunner.LogSink.
@@ -136,6 +154,8 @@ func (l *Log) line(r taskrunner.Record) []byte {
 		b = append(b, `,"logger":`...)
 		b = appendJSON(b, r.Logger)
 	}
+	b = append(b, l.names...)
+	l.names = nil
 	b = append(b, l.suffix...)
 	l.buf = b
 	return b
@@ -187,23 +207,34 @@ func appendJSON(b []byte, s string) []byte {
 	return append(b, q...)
 }
 
-// Parse reads a line: its entry, without the tag's keys, and its tag. ok is false
-// for lines that carry none, such as those of the platform.
-func Parse(line []byte) (e tasklog.Entry, tag Tag, ok bool) {
+// Parse reads a line: its entry, without the keys of the try, and the ID of its
+// tag. ok is false for lines that carry none, such as those of the platform. Lines
+// of versions that named the try in every line are read too.
+func Parse(line []byte) (e tasklog.Entry, id string, ok bool) {
 	e = tasklog.ParseLine(bytes.TrimRight(line, "\r\n"))
-	var n int
-	for name, dst := range map[string]any{"dag_id": &tag.DagID, "run_id": &tag.RunID, "task_id": &tag.TaskID, "map_index": &tag.MapIndex, "try_number": &tag.TryNumber} {
+	take := func(name string, dst any) bool {
 		raw, there := e.Extra[name]
 		if !there || json.Unmarshal(raw, dst) != nil {
-			continue
+			return false
 		}
-		n++
 		delete(e.Extra, name)
+		return true
+	}
+	var tag Tag
+	ok = take("tag", &id)
+	named := 0
+	for name, dst := range map[string]any{"dag_id": &tag.DagID, "run_id": &tag.RunID, "task_id": &tag.TaskID, "map_index": &tag.MapIndex, "try_number": &tag.TryNumber} {
+		if take(name, dst) {
+			named++
+		}
+	}
+	if !ok && named == 5 {
+		id, ok = tag.ID(), true
 	}
 	if len(e.Extra) == 0 {
 		e.Extra = nil
 	}
-	return e, tag, n == 5
+	return e, id, ok
 }
 
 // Host names a log stream in worker.Identity.Hostname: "lambda/<group>/<stream>"

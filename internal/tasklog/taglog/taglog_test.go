@@ -24,20 +24,47 @@ func record(event string) taskrunner.Record {
 func TestLine(t *testing.T) {
 	var b bytes.Buffer
 	l := New(&b, tag, Options{})
-	if err := l.WriteRecord(record(`{"dag_id":"other"} ü` + "\nsecond")); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := l.WriteRecord(record(`{"dag_id":"other","tag":"x"} ü` + "\nsecond")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	want := `{"timestamp":"2026-03-01T12:00:00.123456Z","level":"info","event":"{\"dag_id\":\"other\"} ü\nsecond","logger":"task.stdout","dag_id":"d","run_id":"r\"1","task_id":"g.t","map_index":3,"try_number":2}` + "\n"
+	const start = `{"timestamp":"2026-03-01T12:00:00.123456Z","level":"info","event":"{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond","logger":"task.stdout",`
+	const names = `"dag_id":"d","run_id":"r\"1","task_id":"g.t","map_index":3,"try_number":2`
+	want := start + names + `,"tag":"Z_CL3SBpAG4"}` + "\n" + start + `"tag":"Z_CL3SBpAG4"}` + "\n"
 	if b.String() != want {
-		t.Fatalf("line:\n%s\nwant\n%s", b.String(), want)
+		t.Fatalf("lines:\n%s\nwant\n%s", b.String(), want)
 	}
-	e, got, ok := Parse(b.Bytes())
-	if !ok || got != tag || e.Event != "{\"dag_id\":\"other\"} ü\nsecond" || e.Logger != "task.stdout" || e.Extra != nil {
-		t.Errorf("Parse: %+v %+v %v", e, got, ok)
+	lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
+	for _, line := range [][]byte{lines[0], lines[1], []byte(start + names + "}\n")} { // the last is of an earlier version
+		e, id, ok := Parse(line)
+		if !ok || id != tag.ID() || e.Event != "{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond" || e.Logger != "task.stdout" || e.Extra != nil {
+			t.Errorf("Parse(%s): %+v %q %v", line, e, id, ok)
+		}
 	}
-	for _, foreign := range []string{"START RequestId: 1", `{"type":"platform.report"}`, `{"dag_id":"d","run_id":"r","task_id":"t"}`, ""} {
+	for _, foreign := range []string{"START RequestId: 1", `{"type":"platform.report"}`, `{"dag_id":"d","run_id":"r","task_id":"t"}`, `{"tag":7}`, ""} {
 		if _, _, ok := Parse([]byte(foreign)); ok {
 			t.Errorf("%q has a tag", foreign)
+		}
+	}
+}
+
+// TestTagsTellTriesApart: every part of a tag counts, and only as a part.
+func TestTagsTellTriesApart(t *testing.T) {
+	seen := map[string]Tag{}
+	for _, dag := range []airflow.DagID{"a", "a.b"} {
+		for _, run := range []airflow.RunID{"b", "c", `","task_id":"c`} {
+			for _, task := range []airflow.TaskID{"b.c", "c", "d"} {
+				for index := -1; index < 12; index++ {
+					for try := 1; try < 12; try++ {
+						g := TagOf(airflow.TaskInstanceKey{DagID: dag, RunID: run, TaskID: task, MapIndex: index}, try)
+						if other, ok := seen[g.ID()]; ok || len(g.ID()) != 11 {
+							t.Fatalf("%+v has the ID %q of %+v", g, g.ID(), other)
+						}
+						seen[g.ID()] = g
+					}
+				}
+			}
 		}
 	}
 }
