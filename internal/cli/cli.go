@@ -241,6 +241,7 @@ var builders = []func(*command) []*cobra.Command{
 	(*command).maintenanceCommands,
 	(*command).explainCommands,
 	(*command).costCommands,
+	(*command).usersCommands,
 }
 
 // group returns a command that only has subcommands.

@@ -79,6 +79,10 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	if err != nil {
 		return localapp.Options{}, err
 	}
+	signIn, err := authOptions(cfg)
+	if err != nil {
+		return localapp.Options{}, err
+	}
 	ignoreFirst, useSchedule, paused := cfg.Scheduler.IgnoreFirstDependsOnPastByDefault, cfg.Scheduler.UseJobSchedule, cfg.Core.DagsArePausedAtCreation
 	return localapp.Options{
 		Home: c.home, DagsFolder: dagsFolder, Log: log, Executor: cfg.Core.Executor, WorkerToken: cfg.Gust.WorkerToken,
@@ -101,7 +105,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		},
 		Loader:    c.loader(cfg, dagsFolder),
 		NoRecords: !cfg.Gust.RecordDecisions, IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
-		BaseURL: cfg.API.BaseURL, DefaultImpersonation: cfg.Core.DefaultImpersonation,
+		Auth: signIn, BaseURL: cfg.API.BaseURL, DefaultImpersonation: cfg.Core.DefaultImpersonation,
 		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
 }
