@@ -117,6 +117,8 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// InstanceName heads the login page; default Gust.
 	InstanceName string
+	// OIDC adds sign-in by an identity provider; nil: local users only.
+	OIDC *OIDCOptions
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -134,6 +136,7 @@ type Service struct {
 	keysRead time.Time
 
 	hashing chan struct{} // bounds the memory of password hashes
+	oidc    *oidcProvider
 }
 
 // New returns a Service. It reads and writes nothing yet.
@@ -169,6 +172,11 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{o: o, store: o.Store, base: base, log: o.Log, hashing: make(chan struct{}, maxHashes)}
+	if o.OIDC != nil {
+		if s.oidc, err = newOIDC(*o.OIDC); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -180,6 +188,7 @@ func (s *Service) now() time.Time { return s.o.Now().UTC() }
 //	POST   /auth/token/cli   the same, shorter-lived
 //	GET    /auth/login       the login page; POST takes its form
 //	GET    /auth/logout      ends the session; POST too
+//	GET    /auth/oidc/…      sign-in by the identity provider
 func (s *Service) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /auth/token", s.createToken(KindUser))
 	mux.HandleFunc("POST /auth/token/cli", s.createToken(KindCLI))
@@ -188,4 +197,8 @@ func (s *Service) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /auth/logout", s.logoutPage)
 	mux.HandleFunc("POST /auth/logout", s.logout)
 	mux.HandleFunc("GET /auth/static/{name}", serveStatic)
+	if s.oidc != nil {
+		mux.HandleFunc("GET /auth/oidc/login", s.oidcLogin)
+		mux.HandleFunc("GET /auth/oidc/callback", s.oidcCallback)
+	}
 }

@@ -155,6 +155,9 @@ func (s *Service) view(next string) loginView {
 	if next != s.base+"/" {
 		v.Next = next
 	}
+	if s.oidc != nil {
+		v.OIDC = s.oidc.o.Name
+	}
 	return v
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,6 +24,34 @@ func authOptions(cfg *config.Config) (auth.Options, error) {
 			problems = append(problems, fmt.Errorf("[gust] trusted_proxies: %q: expected an address or a network such as 10.0.0.0/8", text))
 		}
 		o.TrustedProxies = append(o.TrustedProxies, p)
+	}
+	if cfg.OIDC.Issuer != "" {
+		oidc, err := oidcOptions(cfg.OIDC)
+		problems = append(problems, err)
+		o.OIDC = oidc
+	}
+	return o, errors.Join(problems...)
+}
+
+func oidcOptions(cfg config.OIDC) (*auth.OIDCOptions, error) {
+	o := &auth.OIDCOptions{
+		Issuer: cfg.Issuer, Name: cfg.Name, ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret, Scopes: cfg.Scopes,
+		UsernameClaim: cfg.UsernameClaim, GroupsClaim: cfg.GroupsClaim, DefaultRole: auth.Role(cfg.DefaultRole), Roles: map[string]auth.Role{},
+	}
+	if cfg.RoleMapping == "" {
+		return o, nil
+	}
+	var mapping map[string]string
+	if err := json.Unmarshal([]byte(cfg.RoleMapping), &mapping); err != nil {
+		return nil, errors.New(`[oidc] role_mapping: expected a JSON object from groups to roles, such as {"data-platform": "Admin"}`)
+	}
+	var problems []error
+	for group, text := range mapping {
+		r, err := auth.ParseRole(text)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("[oidc] role_mapping: group %q: %w", group, err))
+		}
+		o.Roles[group] = r
 	}
 	return o, errors.Join(problems...)
 }
