@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -169,4 +170,10 @@ func TestNewNeedsAStore(t *testing.T) {
 	if errors.Is(errNobody, errToken) {
 		t.Error("the two refusals are one")
 	}
+}
+
+// TestMain makes hashes cheap: what they cost in earnest is TestPasswordHash's.
+func TestMain(m *testing.M) {
+	passwordCost = argonParams{64, 1, 1}
+	os.Exit(m.Run())
 }

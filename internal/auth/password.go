@@ -104,15 +104,12 @@ func parseHash(phc string) (p argonParams, salt, sum []byte, err error) {
 	return p, salt, sum, nil
 }
 
-// nobody is hashed against where there is no user, so that the answer takes as long.
-var nobody = formatHash(passwordCost, make([]byte, saltBytes), make([]byte, hashBytes))
-
 // passwordMatches compares in a time that does not depend on where they differ.
 // stale says that the hash should be made again with today's costs.
 func (s *Service) passwordMatches(ctx context.Context, phc, password string) (ok, stale bool, err error) {
 	known := phc != ""
-	if !known {
-		phc = nobody
+	if !known { // the answer takes as long
+		phc = formatHash(passwordCost, make([]byte, saltBytes), make([]byte, hashBytes))
 	}
 	p, salt, sum, err := parseHash(phc)
 	if err != nil {
