@@ -137,6 +137,25 @@ test-dynamodb: ## Driver, store, engine and recorded cases on DynamoDB Local
 test-localstack: ## End-to-end suite on a LocalStack of its own (RUN=regexp)
 	localstack/test.sh $(if $(RUN),-run '$(RUN)')
 
+# A release names its version; the default of VERSION is for builds in between.
+RELEASE = $(if $(filter command environment,$(firstword $(origin VERSION))),$(VERSION),$(error name the version: make $@ VERSION=0.1.0))
+
+.PHONY: release
+release: ## Build archives and checksums of a release into dist/release: make release VERSION=0.1.0
+	$(GO) run ./packaging/release -version '$(RELEASE)' $(RELEASEFLAGS)
+
+.PHONY: release-check
+release-check: ## Build that release again elsewhere and compare every byte (FRESH=1: with an empty cache)
+	packaging/release-check.sh '$(RELEASE)'
+
+.PHONY: image
+image: ## Build the container image of a release with podman, buildah or docker (BASE=bootstrap: without a registry)
+	packaging/image.sh '$(RELEASE)'
+
+.PHONY: test-image
+test-image: ## Start that image as packaging/compose.yaml does, run the samples in it, stop it
+	packaging/test-image.sh '$(RELEASE)'
+
 .PHONY: clean
 clean: ## Remove what was built and the sample home
 	rm -rf bin dist .gust
