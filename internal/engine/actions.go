@@ -509,39 +509,14 @@ func (e *Engine) DeleteRun(ctx context.Context, key store.RunKey) error {
 		r.mu.Lock() // no step of this process meanwhile
 		defer r.mu.Unlock()
 	}
-	info, err := e.store.GetRun(ctx, key)
-	if err != nil {
-		return fmt.Errorf("run %s: %w", key, err)
-	}
-	version, err := e.store.RunStateVersion(ctx, key)
-	if err != nil {
-		return err
-	}
-	g, rs, err := e.readState(ctx, info)
-	if err != nil {
-		return err
-	}
-	if info.State == airflow.RunRunning || rs != nil && rs.Header.State == airflow.RunRunning {
-		return fmt.Errorf("run %s: %w: it is running; mark it failed first", key, airflow.ErrNotAllowed)
-	}
-	if rs != nil {
-		if rs.Count(airflow.TIRunning)+rs.Count(airflow.TIQueued)+rs.Count(airflow.TIRestarting) > 0 {
-			return fmt.Errorf("run %s: %w: it has running task instances; mark it failed first", key, airflow.ErrNotAllowed)
-		}
-		for pos := 0; pos < rs.Len(); pos++ {
-			if rs.At(pos).DispatchSeq == 0 {
-				continue // never started: no rows
-			}
-			if err := e.store.DeleteTaskInstance(ctx, rs.Key(g, pos)); err != nil {
-				return err
-			}
-		}
-		// Somebody may have started or cleared it meanwhile: then it stays.
-		if err := e.store.DeleteRunState(ctx, key, version); err != nil {
-			return err
+	var err error
+	for range stepAttempts {
+		// Somebody may start or clear it meanwhile: then it is looked at again.
+		if err = e.deleteStored(ctx, key); !errors.Is(err, airflow.ErrConflict) {
+			break
 		}
 	}
-	if err := e.store.DeleteRun(ctx, info); err != nil {
+	if err != nil {
 		return err
 	}
 	if r != nil {
@@ -550,4 +525,47 @@ func (e *Engine) DeleteRun(ctx context.Context, key store.RunKey) error {
 	e.forgetDeleted(key)
 	e.dagMoved(key.DagID)
 	return nil
+}
+
+// deleteStored deletes what the store has of a run. From its first write on no
+// step is committed; cut short, it can be repeated.
+func (e *Engine) deleteStored(ctx context.Context, key store.RunKey) error {
+	info, err := e.store.GetRun(ctx, key)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", key, err)
+	}
+	g, err := e.docs.get(ctx, info.DagHash)
+	if err != nil {
+		return err
+	}
+	st, err := e.store.LoadRunState(ctx, key)
+	if err != nil {
+		return err
+	}
+	var rs *scheduler.RunState
+	if st.Header != nil {
+		if g, rs, err = e.decodeState(ctx, key, g, st); err != nil {
+			return err
+		}
+	}
+	if !st.Deleting {
+		if info.State == airflow.RunRunning || rs != nil && rs.Header.State == airflow.RunRunning {
+			return fmt.Errorf("run %s: %w: it is running; mark it failed first", key, airflow.ErrNotAllowed)
+		}
+		if rs != nil && rs.Count(airflow.TIRunning)+rs.Count(airflow.TIQueued)+rs.Count(airflow.TIRestarting) > 0 {
+			return fmt.Errorf("run %s: %w: it has running task instances; mark it failed first", key, airflow.ErrNotAllowed)
+		}
+		if err := e.store.BeginDeleteRun(ctx, key, st.Version); err != nil {
+			return err
+		}
+	}
+	for pos := 0; rs != nil && pos < rs.Len(); pos++ {
+		if rs.At(pos).DispatchSeq == 0 {
+			continue // never started: no rows
+		}
+		if err := e.store.DeleteTaskInstance(ctx, rs.Key(g, pos)); err != nil {
+			return err
+		}
+	}
+	return e.store.DeleteRun(ctx, info)
 }

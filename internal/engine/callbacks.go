@@ -138,7 +138,7 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 		return err
 	}
 	if d.UnlessSuccess && info.State == airflow.RunSuccess {
-		return e.called(ctx, p.Run, p.ID)
+		return e.uncalled(ctx, p.Run, p.ID)
 	}
 	g, err := e.docs.get(ctx, info.DagHash)
 	if err != nil {
@@ -163,7 +163,16 @@ func (e *Engine) runCallback(ctx context.Context, p store.PendingEffect) error {
 	return err
 }
 
-// called records that a callback was carried out, or is not wanted any more. A
+// uncalled forgets a callback that is not wanted while its run is a success: if
+// the run is cleared and fails, it is asked for again.
+func (e *Engine) uncalled(ctx context.Context, run store.RunKey, id string) error {
+	if e.remote() {
+		return e.announce(ctx, Message{Kind: MessageUncalled, DagID: run.DagID, RunID: run.RunID, Cause: id})
+	}
+	return e.store.DropPendingEffect(ctx, run, id, func(info airflow.DagRun) bool { return info.State == airflow.RunSuccess })
+}
+
+// called records that a callback was carried out, or that its run is gone. A
 // worker may not write that: it tells the scheduler, and until that has heard of
 // it the callback may run again.
 func (e *Engine) called(ctx context.Context, run store.RunKey, id string) error {

@@ -52,7 +52,9 @@ func (e *Engine) effects(ctx context.Context, r *run, o *outcome) {
 			e.noteRun(r.key, err)
 		}
 	}
-	e.syncInfo(ctx, r, o)
+	if !e.syncInfo(ctx, r) {
+		return
+	}
 	if e.passive {
 		if e.remote() {
 			e.sendAll(ctx, Message{Kind: MessageRun, DagID: r.key.DagID, RunID: r.key.RunID})
@@ -145,11 +147,12 @@ func (e *Engine) setInfo(r *run, info airflow.DagRun) {
 var errBehind = errors.New("a later step has written the run's INFO")
 
 // syncInfo makes the INFO item agree with META where its run-level facts
-// changed. INFO leaves the list of unfinished runs here, last of all.
-func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
+// changed. INFO leaves the list of unfinished runs here, last of all. It reports
+// whether there is such a run: it may have been deleted.
+func (e *Engine) syncInfo(ctx context.Context, r *run) bool {
 	h := r.state.Header
 	if infoMatches(e.infoOf(r), h) {
-		return
+		return true
 	}
 	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
 		if i.MetaVersion > r.version {
@@ -170,16 +173,27 @@ func (e *Engine) syncInfo(ctx context.Context, r *run, o *outcome) {
 		return nil
 	})
 	if errors.Is(err, errBehind) {
-		return // a later step has said more
+		return true // a later step has said more
+	}
+	if isNotFound(err) {
+		// The run was deleted after this step had looked at it, and before it was
+		// committed: nobody else knows of the state that it made.
+		if err := e.store.DeleteRun(ctx, e.infoOf(r)); err != nil {
+			e.log.ErrorContext(ctx, "what a deleted run left behind was not removed", "run", r.key.String(), "err", err)
+		}
+		e.unload(r)
+		e.forgetDeleted(r.key)
+		return false
 	}
 	if err != nil {
 		e.log.ErrorContext(ctx, "run header not updated; the sweep repairs it", "run", r.key.String(), "err", err)
 		e.noteRun(r.key, err)
-		return
+		return true
 	}
 	e.mu.Lock()
 	r.info, r.starting = info, false
 	e.mu.Unlock()
+	return true
 }
 
 // reopen puts a finished run back into the list of unfinished ones before a step

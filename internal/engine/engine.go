@@ -340,13 +340,33 @@ func (e *Engine) lookup(info airflow.DagRun) *run {
 	r := e.runs[key]
 	if r == nil {
 		r = &run{key: key, info: info, triggers: map[int]trigger{}}
-		e.runs[key] = r
-		if e.byDag[key.DagID] == nil {
-			e.byDag[key.DagID] = map[store.RunKey]*run{}
-		}
-		e.byDag[key.DagID][key] = r
+		e.trackLocked(r)
 	}
 	return r
+}
+
+// adoptLocked takes a run back that was forgotten while mail for it was under
+// way. If the run has come back otherwise, that one gets the mail: two that step
+// one run would both keep accounts of it, and what nobody looks up is stepped no more.
+func (e *Engine) adoptLocked(r *run) bool {
+	cur := e.runs[r.key]
+	if cur == nil {
+		r.gone = false
+		e.trackLocked(r)
+		return true
+	}
+	cur.mail = append(cur.mail, r.mail...)
+	r.mail, r.queued = nil, false
+	e.enqueueLocked(cur)
+	return false
+}
+
+func (e *Engine) trackLocked(r *run) {
+	e.runs[r.key] = r
+	if e.byDag[r.key.DagID] == nil {
+		e.byDag[r.key.DagID] = map[store.RunKey]*run{}
+	}
+	e.byDag[r.key.DagID][r.key] = r
 }
 
 // forget drops a finished run.
@@ -473,6 +493,10 @@ func (e *Engine) Work(ctx context.Context) bool {
 	e.ready = e.ready[1:]
 	if len(e.ready) > 0 {
 		e.notify() // let another goroutine take the next one
+	}
+	if r.gone && !e.adoptLocked(r) {
+		e.mu.Unlock()
+		return true
 	}
 	r.queued, r.busy = false, true
 	mail := r.mail

@@ -178,7 +178,7 @@ func (e *Engine) pastTasks(ctx context.Context, info airflow.DagRun) (map[airflo
 }
 
 // readState reads the stored state of a run, without touching what this process
-// holds of it. rs is nil if the run has not started.
+// holds of it. rs is nil if the run has not started or is being deleted.
 func (e *Engine) readState(ctx context.Context, info airflow.DagRun) (*scheduler.Graph, *scheduler.RunState, error) {
 	key := store.RunKey{DagID: info.DagID, RunID: info.RunID}
 	g, err := e.docs.get(ctx, info.DagHash)
@@ -186,7 +186,7 @@ func (e *Engine) readState(ctx context.Context, info airflow.DagRun) (*scheduler
 		return nil, nil, err
 	}
 	st, err := e.store.LoadRunState(ctx, key)
-	if err != nil || st.Version == 0 {
+	if err != nil || st.Version == 0 || st.Deleting {
 		return g, nil, err
 	}
 	return e.decodeState(ctx, key, g, st)

@@ -29,6 +29,8 @@ const (
 	MessageFire MessageKind = "fire"
 	// MessageCalled: a worker has carried out the pending callback Cause.
 	MessageCalled MessageKind = "called"
+	// MessageUncalled: the pending callback Cause was not wanted, its run being a success.
+	MessageUncalled MessageKind = "uncalled"
 	// MessageLost: a dispatch will not be run to its end, for Cause.
 	MessageLost MessageKind = "lost"
 )
@@ -45,7 +47,7 @@ type Message struct {
 	DispatchSeq uint32 `json:"s,omitempty"`
 	// At is when the message is meant to arrive; zero = at once.
 	At time.Time `json:"at,omitzero"`
-	// Cause explains MessageLost in logs; of MessageAsk and MessageCalled it is an id.
+	// Cause explains MessageLost in logs; of MessageAsk, MessageCalled and MessageUncalled it is an id.
 	Cause string `json:"c,omitempty"`
 }
 
@@ -56,7 +58,7 @@ func (m Message) Check() error {
 		if m.DagID == "" || m.RunID == "" || m.TaskID == "" || m.DispatchSeq == 0 {
 			return airflow.Invalid("message", "a %q message needs d, r, t and s", m.Kind)
 		}
-	case MessageRun, MessageSweep, MessageCalled:
+	case MessageRun, MessageSweep, MessageCalled, MessageUncalled:
 		if m.DagID == "" || m.RunID == "" {
 			return airflow.Invalid("message", "a %q message needs d and r", m.Kind)
 		}

@@ -180,8 +180,12 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 		return
 	}
 	key := d.run()
-	if d.Kind == MessageCalled {
-		if err := e.called(ctx, key, d.Cause); err != nil {
+	if d.Kind == MessageCalled || d.Kind == MessageUncalled {
+		record := e.called
+		if d.Kind == MessageUncalled {
+			record = e.uncalled
+		}
+		if err := record(ctx, key, d.Cause); err != nil {
 			e.noteRun(key, err)
 		}
 		return

@@ -66,6 +66,7 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 				}
 			}
 			e.guardEffects(ctx, r, o)
+			e.started(r, mail)
 			answer(mail, nil)
 			return nil
 		}
@@ -93,6 +94,18 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 	}
 	e.putBack(ctx, r, mail, err)
 	return err
+}
+
+// started lets a run be started again that an action in the same step has queued
+// once more: INFO, which ends the starting otherwise, says queued all along.
+func (e *Engine) started(r *run, mail []Event) {
+	if r.state == nil || r.state.Header.State != airflow.RunQueued || !slices.ContainsFunc(mail, func(ev Event) bool { return ev.Start }) {
+		return
+	}
+	e.mu.Lock()
+	r.starting = false
+	e.mu.Unlock()
+	e.dagMoved(r.key.DagID)
 }
 
 // unload forgets the state held in memory: the next step reads the store.
@@ -133,6 +146,14 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 	stored, err := e.store.LoadRunState(ctx, r.key)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", r.key, err)
+	}
+	if stored.Deleting {
+		if !e.passive { // it may have been cut short
+			if err := e.deleteStored(ctx, r.key); err != nil && !isNotFound(err) {
+				return err
+			}
+		}
+		return fmt.Errorf("run %s: %w: it is being deleted", r.key, airflow.ErrNotFound)
 	}
 	r.graph = g
 	r.version = stored.Version
@@ -207,7 +228,7 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	o := &outcome{causes: map[string]string{}}
 	if r.state == nil { // queued, and nothing to do before it starts
 		if e.infoOf(r).State.Finished() {
-			e.forget(r) // its state was deleted, the rest was not yet
+			e.forgetDeleted(r.key) // its state was deleted, the rest was not yet
 		}
 		e.dagMoved(r.key.DagID)
 		return o, nil

@@ -36,6 +36,7 @@ type runSnap struct {
 	info    airflow.DagRun
 	raw     store.RunState // as stored
 	deleted bool
+	ending  bool // its deletion has begun
 }
 
 type dispatchKey struct {
@@ -285,7 +286,7 @@ func (c *checker) deletedPart(k store.RunKey, sk string) {
 		r.version, r.tis, r.prev = 0, nil, nil
 	}
 	if sk == "INFO" {
-		r.deleted = true
+		r.deleted, r.ending = true, false
 		for _, e := range c.effects {
 			e.void = e.void || e.run == k
 		}
@@ -341,7 +342,7 @@ func (c *checker) snapshot(k store.RunKey) *runSnap {
 	if err != nil {
 		c.w.fail("state of %s: %v", k, err)
 	}
-	if st.Version == 0 {
+	if st.Version == 0 || st.Deleting {
 		return nil
 	}
 	g, rs, err := c.decode(k, st.Header, st.Chunks)
@@ -381,6 +382,17 @@ func (c *checker) meta(p *proc, k store.RunKey) {
 	now := c.snapshot(k)
 	r := c.run(k)
 	old := &runSnap{key: k, version: r.version, header: r.header, graph: r.graph, tis: r.tis}
+	if now == nil {
+		if !c.deletion[k] {
+			w.fail("the deletion of run %s has begun, and nobody asked for that", k)
+		}
+		r.ending = true
+		r.version, r.tis, r.prev = 0, nil, nil
+		return
+	}
+	if r.ending {
+		w.fail("a step of run %s was committed after its deletion had begun", k)
+	}
 	if now.version != old.version+1 {
 		w.fail("run %s went from version %d to %d", k, old.version, now.version)
 	}

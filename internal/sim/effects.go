@@ -209,6 +209,9 @@ func (c *checker) expectLost(rec engine.Record, graph *scheduler.Graph) {
 			if t == nil || tr.TaskID != in.Report.Task || tr.MapIndex != in.Report.MapIndex || tr.DispatchSeq != in.Report.DispatchSeq || tr.Why != scheduler.CodeReported && tr.Why != scheduler.CodeRetry {
 				continue
 			}
+			if tr.From == airflow.TIRestarting {
+				break // cleared before it was lost: stopping is what was asked of it
+			}
 			retry := tr.To == airflow.TIUpForRetry
 			if (retry || tr.To == airflow.TIFailed) && t.Notifies(retry) {
 				key := airflow.TaskInstanceKey{DagID: rec.Run.DagID, RunID: rec.Run.RunID, TaskID: tr.TaskID, MapIndex: tr.MapIndex}

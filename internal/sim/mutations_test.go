@@ -66,7 +66,7 @@ var mutants = []mutant{
 		"	early := m\n	early.PendingAssetRun = pending\n	if err := e.createAssetRun(ctx, early); err != nil {\n		return err\n	}\n	m, err = e.store.UpdateDag(ctx, dag.DagID, func(cur *airflow.DagModel) error {\n		if cur.PendingAssetRun != nil ||"},
 	{"INFO closed before META", "engine/step.go",
 		"	if err := e.commit(ctx, r, o); err != nil {\n		return nil, err\n	}\n	if !e.shared {",
-		"	e.syncInfo(ctx, r, o)\n	if err := e.commit(ctx, r, o); err != nil {\n		return nil, err\n	}\n	if !e.shared {"},
+		"	e.syncInfo(ctx, r)\n	if err := e.commit(ctx, r, o); err != nil {\n		return nil, err\n	}\n	if !e.shared {"},
 	{"stored reports ignored by recovery", "engine/recover.go",
 		"		case a.Status == store.AttemptDone:\n			e.post(r, Event{Dispatch: &d})",
 		"		case a.Status == store.AttemptDone:"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -164,6 +165,9 @@ type RunState struct {
 	// Wake is the time for which the run's timer is set, to the millisecond; zero
 	// if none is, or if its scheduler keeps timers in memory.
 	Wake time.Time
+	// Deleting says that a deletion has begun (BeginDeleteRun): nothing may be
+	// committed any more. Header is nil if the run never had a state.
+	Deleting bool
 }
 
 // RunCommit is a step to be written.
@@ -209,12 +213,15 @@ func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole b
 	if err := checkFormat(it); err != nil {
 		return RunState{}, false, err
 	}
-	st := RunState{Version: it.Int(attrVersion)}
+	st := RunState{Version: it.Int(attrVersion), Deleting: it.Int(attrDeleting) != 0}
 	if ms := it.Int(attrWake); ms != 0 {
 		st.Wake = time.UnixMilli(ms).UTC()
 	}
 	n := int(it.Int(attrChunks))
 	if n == 0 {
+		if st.Deleting && len(it.Bytes(attrDoc)) == 0 {
+			return st, true, nil
+		}
 		st.Header, st.Chunks, err = splitInline(it.Bytes(attrDoc))
 		if err != nil {
 			return RunState{}, false, fmt.Errorf("%w: %v: %w", kv.ErrCorrupt, it.Key, err)
@@ -373,7 +380,7 @@ func committed(err error, meta kv.Item) (int64, error) {
 	if err == nil {
 		return version, nil
 	}
-	if it, failed := failedItem(err); failed && it != nil && it.Int(attrVersion) == version &&
+	if it, failed := failedItem(err); failed && it != nil && it.Int(attrVersion) == version && it.Int(attrDeleting) == 0 &&
 		it.Int(attrDigest) == meta.Int(attrDigest) && string(it.Bytes(attrDoc)) == string(meta.Bytes(attrDoc)) {
 		return version, nil
 	}
@@ -468,15 +475,34 @@ func (s *Store) DeleteTrouble(ctx context.Context, k RunKey) error {
 // step was committed meanwhile.
 const loadAttempts = 16
 
-// DeleteRunState removes a run's META if it is still at the version, so that a
-// run that somebody has started or cleared meanwhile is not deleted: ErrConflict.
-func (s *Store) DeleteRunState(ctx context.Context, k RunKey, version int64) error {
-	return translate(s.kv.Write(ctx, kv.Delete(metaKey(k), kv.Eq(attrVersion, kv.Int(version)))))
+// BeginDeleteRun marks a run's META, if it is still at the version (0: none), so
+// that no step is committed any more and no process that knows the run from
+// before makes it anew: ErrConflict if somebody has started or cleared it
+// meanwhile. The state stays readable: who deletes a run whose deletion was cut
+// short learns from it which rows there are.
+func (s *Store) BeginDeleteRun(ctx context.Context, k RunKey, version int64) error {
+	meta, cond := versioned(metaKey(k), nil, 1, nil), kv.NotExists()
+	if version > 0 {
+		it, err := s.get(ctx, metaKey(k))
+		if err != nil {
+			return translate(err)
+		}
+		if it.Int(attrVersion) != version {
+			return fmt.Errorf("%w: run %s: a step was committed", airflow.ErrConflict, k)
+		}
+		meta = it
+		meta.Attrs = maps.Clone(it.Attrs)
+		meta.Attrs[attrVersion] = kv.Int(version + 1)
+		cond = kv.Eq(attrVersion, kv.Int(version))
+	}
+	meta.Attrs[attrDeleting] = kv.Int(1)
+	return translate(s.kv.Write(ctx, kv.Put(meta, cond)))
 }
 
 // DeleteRun removes a run and everything that belongs to it except task
 // instance rows, which the caller deletes first (DeleteTaskInstance) because
-// only the state knows them. Missing parts are fine.
+// only the state knows them. BeginDeleteRun goes before it wherever steps may be
+// committed meanwhile. Missing parts are fine.
 func (s *Store) DeleteRun(ctx context.Context, r airflow.DagRun) error {
 	k := runKeyOf(r)
 	keys, err := listPartition(ctx, s, runPK(k), kv.Range{}, func(it kv.Item) (kv.Key, error) { return it.Key, nil })
@@ -484,7 +510,7 @@ func (s *Store) DeleteRun(ctx context.Context, r airflow.DagRun) error {
 		return err
 	}
 	for _, key := range keys {
-		if key.SK == skInfo { // last: a crash before leaves the run listed
+		if key.SK == skInfo || key.SK == skMeta { // last: a crash before leaves the run listed
 			continue
 		}
 		if err := s.kv.Write(ctx, kv.Delete(key, kv.Cond{})); err != nil {
@@ -496,5 +522,7 @@ func (s *Store) DeleteRun(ctx context.Context, r airflow.DagRun) error {
 			return translate(err)
 		}
 	}
-	return translate(s.kv.Write(ctx, kv.Delete(infoKey(k), kv.Cond{})))
+	// At once: META alone would keep a new run of this id from starting, INFO alone
+	// would be a run that waits to start.
+	return translate(s.kv.Transact(ctx, "", []kv.Op{kv.Delete(metaKey(k), kv.Cond{}), kv.Delete(infoKey(k), kv.Cond{})}))
 }

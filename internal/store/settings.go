@@ -326,6 +326,28 @@ func (s *Store) DeletePendingEffect(ctx context.Context, id string) error {
 	return translate(s.kv.Write(ctx, kv.Delete(namedKey(kindEffect, "pending#"+id), kv.Cond{})))
 }
 
+// DropPendingEffect forgets an effect of a run that is not wanted any more, without
+// a record that it was carried out: asked for once more, it is due again. Nothing
+// happens if unwanted says no of the run, or the run changes meanwhile.
+func (s *Store) DropPendingEffect(ctx context.Context, k RunKey, id string, unwanted func(airflow.DagRun) bool) error {
+	var r airflow.DagRun
+	it, err := s.getDoc(ctx, infoKey(k), &r)
+	if errors.Is(err, airflow.ErrNotFound) {
+		return s.DeletePendingEffect(ctx, id)
+	}
+	if err != nil || !unwanted(r) {
+		return err
+	}
+	err = s.kv.Transact(ctx, "", []kv.Op{
+		kv.Check(infoKey(k), kv.Eq(attrVersion, kv.Int(it.Int(attrVersion)))),
+		kv.Delete(namedKey(kindEffect, "pending#"+id), kv.Cond{}),
+	})
+	if errors.Is(err, kv.ErrConditionFailed) {
+		return nil
+	}
+	return translate(err)
+}
+
 func doneKey(k RunKey, id string) kv.Key { return kv.Key{PK: runPK(k), SK: joinKey(skDone, id)} }
 
 // DoneEffect reports whether an effect (a callback, say) of a run was carried

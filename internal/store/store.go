@@ -17,19 +17,20 @@ const FormatVersion = 1
 
 // Attribute names are short: DynamoDB bills them with every item.
 const (
-	attrFormat  = "f"   // FormatVersion
-	attrDoc     = "d"   // the entity as JSON, or encoded state
-	attrVersion = "v"   // optimistic concurrency
-	attrSeq     = "seq" // dispatch_seq of the last claim
-	attrMinSeq  = "min" // lowest dispatch_seq that may still write
-	attrStatus  = "st"  // status of the claim
-	attrClaim   = "cl"  // who claimed, to recognise a repeated call
-	attrBeat    = "hb"  // last heartbeat, Unix milliseconds
-	attrTry     = "try"
-	attrChunks  = "n"  // number of chunk items of a wide run
-	attrWake    = "wk" // when the run's timer fires, Unix milliseconds
-	attrDigest  = "w"  // digest of a wide step, to recognise a repeated commit
-	attrObject  = "o"  // name of the object that holds a large value
+	attrFormat   = "f"   // FormatVersion
+	attrDoc      = "d"   // the entity as JSON, or encoded state
+	attrVersion  = "v"   // optimistic concurrency
+	attrSeq      = "seq" // dispatch_seq of the last claim
+	attrMinSeq   = "min" // lowest dispatch_seq that may still write
+	attrStatus   = "st"  // status of the claim
+	attrClaim    = "cl"  // who claimed, to recognise a repeated call
+	attrBeat     = "hb"  // last heartbeat, Unix milliseconds
+	attrTry      = "try"
+	attrChunks   = "n"   // number of chunk items of a wide run
+	attrDeleting = "del" // META: 1 once the run's deletion has begun
+	attrWake     = "wk"  // when the run's timer fires, Unix milliseconds
+	attrDigest   = "w"   // digest of a wide step, to recognise a repeated commit
+	attrObject   = "o"   // name of the object that holds a large value
 )
 
 // Sealer encrypts secrets at rest. The associated data binds a ciphertext to

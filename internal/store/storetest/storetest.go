@@ -31,7 +31,7 @@ func Run(t *testing.T, open Open, options ...store.Option) {
 		name string
 		f    func(*testing.T, *store.Store)
 	}{
-		{"Runs", testRuns}, {"RunState", testRunState}, {"WideRunState", testWideRunState}, {"ChangingWidth", testChangingWidth},
+		{"Runs", testRuns}, {"RunState", testRunState}, {"DeleteRun", testDeleteRun}, {"WideRunState", testWideRunState}, {"ChangingWidth", testChangingWidth},
 		{"Claims", testClaims}, {"ClaimRace", testClaimRace}, {"Fence", testFence}, {"Tries", testTries}, {"XComs", testXComs},
 		{"Dags", testDags}, {"DueDags", testDueDags}, {"Documents", testDocuments}, {"Retention", testRetention}, {"Secrets", testSecrets}, {"Pools", testPools},
 		{"Backfills", testBackfills}, {"Assets", testAssets}, {"Keys", testKeys}, {"Requests", testRequests}, {"NewerFormat", testNewerFormat},
@@ -144,6 +144,41 @@ func testRuns(t *testing.T, s *store.Store) {
 	_, err = s.GetRun(ctx, key("d", "b"))
 	is(t, err, airflow.ErrNotFound)
 	ok(t, s.CreateRun(ctx, run("d", "b2", 1))) // its logical date is free again
+}
+
+// testDeleteRun: from the beginning of a deletion on nobody commits a step, those
+// who know the run from before least of all; cut short, it can be repeated.
+func testDeleteRun(t *testing.T, s *store.Store) {
+	ctx, k := t.Context(), key("d", "r")
+	ok(t, s.CreateRun(ctx, run("d", "r", 1)))
+	chunks := [][]byte{[]byte("c0")}
+	v := must[int64](t)(s.CommitRunState(ctx, k, 0, []byte("head"), chunks, []int{0}))
+	is(t, s.BeginDeleteRun(ctx, k, 0), airflow.ErrConflict)
+	is(t, s.BeginDeleteRun(ctx, k, v+1), airflow.ErrConflict)
+	ok(t, s.BeginDeleteRun(ctx, k, v))
+	for _, base := range []int64{0, v} {
+		_, err := s.CommitRunState(ctx, k, base, []byte("later"), chunks, []int{0})
+		is(t, err, airflow.ErrConflict)
+	}
+	st := must[store.RunState](t)(s.LoadRunState(ctx, k))
+	if !st.Deleting || string(st.Header) != "head" || len(st.Chunks) != 1 {
+		t.Errorf("state of a run whose deletion was cut short: %+v", st)
+	}
+	ok(t, s.DeleteRun(ctx, run("d", "r", 1)))
+	ok(t, s.CreateRun(ctx, run("d", "r", 1)))
+	if st := must[store.RunState](t)(s.LoadRunState(ctx, k)); st.Version != 0 || st.Deleting {
+		t.Errorf("a new run of the same id has a state: %+v", st)
+	}
+	// One that has not started yet.
+	ok(t, s.BeginDeleteRun(ctx, k, 0))
+	_, err := s.CommitRunState(ctx, k, 0, []byte("start"), chunks, []int{0})
+	is(t, err, airflow.ErrConflict)
+	if st := must[store.RunState](t)(s.LoadRunState(ctx, k)); !st.Deleting || st.Header != nil {
+		t.Errorf("state of a run that never started: %+v", st)
+	}
+	ok(t, s.DeleteRun(ctx, run("d", "r", 1)))
+	_, err = s.GetRun(ctx, k)
+	is(t, err, airflow.ErrNotFound)
 }
 
 func testRunState(t *testing.T, s *store.Store) {
