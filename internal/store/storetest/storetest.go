@@ -35,6 +35,7 @@ func Run(t *testing.T, open Open, options ...store.Option) {
 		{"Claims", testClaims}, {"ClaimRace", testClaimRace}, {"Fence", testFence}, {"Tries", testTries}, {"XComs", testXComs},
 		{"Dags", testDags}, {"DueDags", testDueDags}, {"Documents", testDocuments}, {"Retention", testRetention}, {"Secrets", testSecrets}, {"Pools", testPools},
 		{"Backfills", testBackfills}, {"Assets", testAssets}, {"Keys", testKeys}, {"Requests", testRequests}, {"NewerFormat", testNewerFormat},
+		{"Auth", testAuth}, {"SigningKeys", testSigningKeys}, {"SignInCounts", testSignInCounts},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := open(t)
