@@ -568,3 +568,17 @@ func TestAuditOfSignIns(t *testing.T) {
 		}
 	}
 }
+
+func TestHandlerBelowAPath(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.BaseURL = "https://gust.example.com/flow" })
+	f.handler = f.s.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { writeJSON(w, 200, r.URL.Path) }))
+	for path, want := range map[string]string{
+		"/flow/auth/login": `action="/flow/auth/login"`, "/auth/login": `action="/flow/auth/login"`, "/flow/dags": `"/flow/dags"`, "/": `"/"`,
+		"/auth/nowhere": "Not Found", "/flow/auth/nowhere": "Not Found", "/authors": `"/authors"`, "/flow/flow/auth/login": `"/flow/flow/auth/login"`,
+	} {
+		w := f.do("GET", path, nil, nil)
+		if !strings.Contains(w.Body.String(), want) || w.Header().Get("X-Content-Type-Options") == "" {
+			t.Errorf("%s: %d %s, want %s", path, w.Code, w.Body, want)
+		}
+	}
+}

@@ -182,6 +182,29 @@ func New(o Options) (*Service, error) {
 
 func (s *Service) now() time.Time { return s.o.Now().UTC() }
 
+// Handler serves sign-in below <base path>/auth and everything else by rest, all of
+// it with security headers. Rest authenticates by itself (Middleware) where it has
+// to: pages and assets of a UI are open.
+func (s *Service) Handler(rest http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	s.Routes(mux)
+	mux.HandleFunc("/auth/", func(w http.ResponseWriter, _ *http.Request) { Refuse(w, http.StatusNotFound, "Not Found") })
+	return s.SecurityHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		at := r.URL.Path
+		if s.base != "" {
+			at = strings.TrimPrefix(at, s.base) // a proxy in front may have taken it away
+		}
+		switch {
+		case !strings.HasPrefix(at, "/auth/"):
+			rest.ServeHTTP(w, r)
+		case len(at) < len(r.URL.Path):
+			http.StripPrefix(s.base, mux).ServeHTTP(w, r)
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	}))
+}
+
 // Routes adds the handlers below /auth to a mux that serves the base path's root.
 //
 //	POST   /auth/token       {"username","password"} -> 201 {"access_token"}

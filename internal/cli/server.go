@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/observe"
@@ -269,6 +270,15 @@ func (c *command) serve(ctx context.Context, f serveFlags, so localapp.ServeOpti
 			c.say("listening on http://%s", addr)
 		}
 		c.say("home %s; look with `gust dags list-runs DAG` and `gust explain DAG`; stop with Ctrl-C", c.home)
+	}
+	so.AdminPassword = c.env.Getenv(auth.AdminPasswordEnv)
+	so.SignIn = func(f localapp.FirstSignIn) {
+		if c.env.Terminal {
+			c.say("sign in as %s with password %s (also in %s, for you alone)", f.Username, f.Password, f.File)
+			return
+		}
+		// What goes into a file or a journal is read by others.
+		c.say("sign in as %s with the password in %s", f.Username, f.File)
 	}
 	so.Scanned = func(s dagprocessor.Summary) {
 		if s.Parsed > 0 && c.verbose {

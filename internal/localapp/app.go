@@ -112,6 +112,7 @@ type App struct {
 	Callbacks *callback.Runner
 	Keys      *secrets.Keys
 	Logs      *tasklog.Logs
+	Auth      *auth.Service // while serving HTTP
 
 	log    *slog.Logger
 	driver *sqlitekv.Store

@@ -42,6 +42,11 @@ type ServeOptions struct {
 	Scanned func(dagprocessor.Summary)
 	// Progress is told of long scans.
 	Progress func(dagprocessor.Progress)
+	// AdminPassword is GUST_ADMIN_PASSWORD: the password of the first admin; "" for a
+	// generated one.
+	AdminPassword string
+	// SignIn is told with what the installation can first be signed in to, once.
+	SignIn func(FirstSignIn)
 	// Opened is given the app before the server starts; for benchmarks.
 	Opened func(*App)
 }
@@ -91,7 +96,7 @@ func Serve(ctx context.Context, o Options, so ServeOptions) error {
 		addr = l.Addr().String()
 		at := "http://" + strings.NewReplacer("[::]:", "localhost:", "0.0.0.0:", "localhost:").Replace(addr)
 		a.served.Store(&at)
-		handler, err := a.handler()
+		handler, err := a.signedIn(ctx, so)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}

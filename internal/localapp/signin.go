@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"strings"
 
@@ -58,6 +59,27 @@ func (a *App) FirstAdmin(ctx context.Context, s *auth.Service, given string) (*F
 		return nil, err
 	}
 	return &FirstSignIn{auth.FirstAdmin, file, password}, nil
+}
+
+// signedIn is the server's handler behind sign-in, with somebody who can sign in.
+func (a *App) signedIn(ctx context.Context, so ServeOptions) (http.Handler, error) {
+	s, err := a.NewAuth()
+	if err != nil {
+		return nil, err
+	}
+	first, err := a.FirstAdmin(ctx, s, so.AdminPassword)
+	if err != nil {
+		return nil, err
+	}
+	if first != nil && so.SignIn != nil {
+		so.SignIn(*first)
+	}
+	a.Auth = s
+	h, err := a.handler()
+	if err != nil {
+		return nil, err
+	}
+	return s.Handler(h), nil
 }
 
 // passwordFile writes a new password to a file, or returns the one that a start
