@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,84 +158,5 @@ func TestCountedCost(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// manyDags is 100,000, or what GUST_EMU_DAGS says.
-func manyDags(t *testing.T) int {
-	t.Helper()
-	v := os.Getenv("GUST_EMU_DAGS")
-	if v == "" {
-		return 100000
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n <= 1000 {
-		t.Fatalf("GUST_EMU_DAGS=%s: expected a number above 1000", v)
-	}
-	return n
-}
-
-// dueDags bounds how many DAGs are made due at once. The emulated scheduler plans
-// one at a time, where on AWS it plans eight: the engine holds mutexes over calls
-// (see emusite.Options.Handlers).
-const dueDags = 1000
-
-// TestEmulatedTicks: a tick's work grows with the DAGs that are due, not with
-// those that are registered; when all are due at once every run is made within
-// five minutes.
-func TestEmulatedTicks(t *testing.T) {
-	long(t)
-	cpu := calibrated(t)
-	idleCalls := map[int]int{}
-	for _, n := range []int{1000, manyDags(t)} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := site(t, emusite.Options{Cloud: awsemu.Options{Warm: -1, CPU: cpu, Limits: true}})
-				defer s.Cloud.Close()
-				at := time.Now().Truncate(24 * time.Hour).Add(12*time.Hour + 30*time.Minute)
-				if err := s.RegisterMany(t.Context(), n, "30 12 * * *", at); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(10*time.Minute + 30*time.Second) // what is set up once has been
-				s.Cloud.Trace.Reset()
-				units := s.Cloud.Table.Units
-				time.Sleep(10 * time.Minute)
-				calls := 0
-				for op, k := range s.Cloud.Trace.Operations() {
-					if strings.HasPrefix(op, awsenv.Scheduler) {
-						calls += k
-					}
-				}
-				idleCalls[n] = calls
-				report(t, "%d DAGs, none due: %.1f calls, %.1f read and %.1f write units a tick", n, float64(calls)/10, (s.Cloud.Table.Units.Read-units.Read)/10, (s.Cloud.Table.Units.Write-units.Write)/10)
-				if n > dueDags {
-					return
-				}
-				time.Sleep(time.Until(at))
-				var states map[airflow.DagRunState]int
-				sum := func() (n int) {
-					for _, k := range states {
-						n += k
-					}
-					return n
-				}
-				for end := at.Add(20 * time.Minute); sum() < n && time.Now().Before(end); {
-					time.Sleep(5 * time.Second)
-					var err error
-					if states, err = s.Runs(t.Context(), n); err != nil {
-						t.Fatal(err)
-					}
-				}
-				took := time.Since(at)
-				report(t, "%d DAGs all due at once: runs after %v: %v\n%s", n, took, states, s)
-				if sum() < n {
-					t.Errorf("only %d of %d runs were made", sum(), n)
-				}
-				within(t, fmt.Sprintf("%d DAGs due at once", n), took, 5*time.Minute)
-			})
-		})
-	}
-	if a, b := idleCalls[1000], idleCalls[manyDags(t)]; b > a*11/10+2 {
-		t.Errorf("ten idle ticks make %d calls with 1,000 DAGs and %d with %d", a, b, manyDags(t))
 	}
 }

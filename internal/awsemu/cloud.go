@@ -33,7 +33,10 @@ type Options struct {
 	Forward func(service string) string
 	// CPU is charged between the calls of a handler; nil charges nothing.
 	CPU CPU
-	Log *slog.Logger
+	// Kill reports whether the environment of an invocation dies before a call that it
+	// is about to make; nil kills none.
+	Kill func(function string, invocation int, operation string) bool
+	Log  *slog.Logger
 }
 
 // CPU is how long a handler computes before a call, or before it returns
@@ -119,6 +122,10 @@ func (h client) Do(r *http.Request) (*http.Response, error) {
 		call.Function, call.Invocation = inv.function, inv.id
 		inv.compute(h.c.o.CPU, service+"."+operation)
 		defer inv.resume()
+		if inv.isDead() || h.c.o.Kill != nil && h.c.o.Kill(inv.function, inv.id, service+"."+operation) {
+			inv.die()
+			return nil, errKilled
+		}
 		call.Start = time.Now()
 	}
 	if h.c.o.Forward != nil {

@@ -3,6 +3,7 @@ package awsemu
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sort"
@@ -52,8 +53,8 @@ type Function struct {
 
 // FunctionCounts is what Lambda bills, and how.
 type FunctionCounts struct {
-	Invocations, Cold, Throttled, Errors, MostBusy int
-	Billed                                         time.Duration
+	Invocations, Cold, Throttled, Errors, Killed, MostBusy int
+	Billed                                                 time.Duration
 }
 
 type environment struct {
@@ -98,6 +99,25 @@ type invocation struct {
 
 	mu   sync.Mutex
 	real time.Time // when it last went on computing
+	dead bool
+	end  context.CancelFunc
+}
+
+// errKilled is what calls of a dead environment get; nobody sees it.
+var errKilled = errors.New("the environment was killed")
+
+func (i *invocation) isDead() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.dead
+}
+
+// die ends the environment: nothing that its code still does has an effect.
+func (i *invocation) die() {
+	i.mu.Lock()
+	i.dead = true
+	i.mu.Unlock()
+	i.end()
 }
 
 type invocationKey struct{}
@@ -222,18 +242,27 @@ func (c *Cloud) invoke(name string, event json.RawMessage, messages []string) (j
 	began := time.Now()
 	c.Trace.invoked(name, inv.id, e.id, cold, messages, began)
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), invocationKey{}, inv), f.o.Timeout)
+	inv.end = cancel
 	inv.resume()
 	out, err := e.h.Handle(ctx, event)
 	if err == nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	cancel()
+	dead := inv.isDead()
+	if dead {
+		err = errKilled
+	}
 	inv.compute(c.o.CPU, "")
 	took := time.Since(began)
 	c.Trace.returned(name, inv.id, time.Now())
 	f.mu.Lock()
 	f.busy--
-	f.idle = append(f.idle, e)
+	if dead {
+		f.Counts.Killed++
+	} else {
+		f.idle = append(f.idle, e)
+	}
 	f.Counts.Billed += took
 	if err != nil {
 		f.Counts.Errors++

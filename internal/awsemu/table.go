@@ -148,14 +148,20 @@ type Table struct {
 	writes bucket
 	reads  bucket
 	parts  map[string]*[2]bucket // write, read
-	Units  Units
+	// inSecond is what partitions were written in this second.
+	second   int64
+	inSecond map[string]float64
+	Units    Units
 }
 
 // Units is what a table was used for.
 type Units struct {
-	Write, IndexWrite, Read     float64
-	Calls, Throttled, Refused   int64
-	ByPartition                 map[string]float64 `json:"-"`
+	Write, IndexWrite, Read   float64
+	Calls, Throttled, Refused int64
+	ByPartition               map[string]float64 `json:"-"`
+	// Hottest is the most write units of a partition within one second; those of
+	// indexes are named index:partition.
+	Hottest                     map[string]float64 `json:"-"`
 	FirstThrottle, LastThrottle time.Time          `json:"-"`
 }
 
@@ -183,8 +189,8 @@ func (b *bucket) take(now time.Time, units, rate, most float64) bool {
 
 func newTable(l *Latencies, limits bool, now func() time.Time) *Table {
 	return &Table{
-		kv: memkv.New(memkv.Options{Now: now}), rates: l.Ramps, limits: limits, now: now, parts: map[string]*[2]bucket{},
-		Units: Units{ByPartition: map[string]float64{}},
+		kv: memkv.New(memkv.Options{Now: now}), rates: l.Ramps, limits: limits, now: now, parts: map[string]*[2]bucket{}, inSecond: map[string]float64{},
+		Units: Units{ByPartition: map[string]float64{}, Hottest: map[string]float64{}},
 	}
 }
 
@@ -215,11 +221,7 @@ func (t *Table) charge(pk string, write, read float64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	p := t.parts[pk]
-	if p == nil {
-		p = &[2]bucket{}
-		t.parts[pk] = p
-	}
+	p := t.part(pk)
 	ok := true
 	part, table := t.rates.Partition, t.rates.NewTable
 	if t.limits {
@@ -230,17 +232,48 @@ func (t *Table) charge(pk string, write, read float64) error {
 		}
 	}
 	if !ok {
-		t.Units.Throttled++
-		if t.Units.FirstThrottle.IsZero() {
-			t.Units.FirstThrottle = now
-		}
-		t.Units.LastThrottle = now
-		return errThrottled
+		return t.throttled(now)
 	}
 	t.Units.Read += read
 	t.Units.Write += write
 	t.Units.ByPartition[pk] += write
+	if write > 0 {
+		t.peak(pk, now, write)
+	}
 	return nil
+}
+
+// part returns the buckets of a partition; t.mu is held.
+func (t *Table) part(name string) *[2]bucket {
+	p := t.parts[name]
+	if p == nil {
+		p = &[2]bucket{}
+		t.parts[name] = p
+	}
+	return p
+}
+
+// throttled counts a refusal; t.mu is held.
+func (t *Table) throttled(now time.Time) error {
+	t.Units.Throttled++
+	if t.Units.FirstThrottle.IsZero() {
+		t.Units.FirstThrottle = now
+	}
+	t.Units.LastThrottle = now
+	return errThrottled
+}
+
+// peak notes how much a partition was written within one second; t.mu is held.
+func (t *Table) peak(name string, now time.Time, units float64) {
+	s := now.Unix()
+	if t.second != s {
+		t.second = s
+		clear(t.inSecond)
+	}
+	t.inSecond[name] += units
+	if t.inSecond[name] > t.Units.Hottest[name] {
+		t.Units.Hottest[name] = t.inSecond[name]
+	}
 }
 
 func blocks(n, size int) float64 { return float64(max(1, (n+size-1)/size)) }
@@ -252,8 +285,15 @@ func readUnits(n int, consistent bool) float64 {
 	return blocks(n, 4096) / 2
 }
 
-// indexUnits is what a change of an item costs in all indexes.
-func indexUnits(before, after *kv.Item) (sum float64) {
+// indexCharge is what a change of an item costs in a partition of an index.
+type indexCharge struct {
+	index kv.IndexName
+	pk    string
+	units float64
+}
+
+// indexCharges is what a change of an item costs in all indexes.
+func indexCharges(before, after *kv.Item) (out []indexCharge) {
 	for _, ix := range kv.DefaultSchema().Indexes {
 		var had, has kv.Key
 		var old, now kv.Item
@@ -266,19 +306,40 @@ func indexUnits(before, after *kv.Item) (sum float64) {
 			has, nowSize = after.Index[ix.Name], after.ProjectedSize(ix)
 			now, _ = after.Project(ix)
 		}
+		add := func(k kv.Key, size int) { out = append(out, indexCharge{ix.Name, k.PK, blocks(size, 1024)}) }
 		switch {
 		case had.IsZero() && has.IsZero():
 		case had.IsZero():
-			sum += blocks(nowSize, 1024)
+			add(has, nowSize)
 		case has.IsZero():
-			sum += blocks(oldSize, 1024)
+			add(had, oldSize)
 		case had != has:
-			sum += blocks(oldSize, 1024) + blocks(nowSize, 1024)
+			add(had, oldSize)
+			add(has, nowSize)
 		case !old.Equal(now):
-			sum += blocks(max(oldSize, nowSize), 1024)
+			add(has, max(oldSize, nowSize))
 		}
 	}
-	return sum
+	return out
+}
+
+// chargeIndexes takes units of the partitions of indexes and of the indexes, each
+// of which takes as much as the table: or throttles the write of the item.
+func (t *Table) chargeIndexes(cs []indexCharge) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, c := range cs {
+		name := string(c.index) + ":" + c.pk
+		p, ix := t.part(name), t.part(string(c.index))
+		if t.limits && !(p[0].take(now, c.units, t.rates.Partition.Write, t.rates.Partition.Write) && ix[0].take(now, c.units, t.rates.NewTable.Write, t.rates.NewTable.Write)) {
+			return t.throttled(now)
+		}
+		t.Units.ByPartition[name] += c.units
+		t.Units.IndexWrite += c.units
+		t.peak(name, now, c.units)
+	}
+	return nil
 }
 
 // call carries out an operation of the API. It returns the path of its latency.
@@ -501,6 +562,10 @@ func (t *Table) write(ctx context.Context, kind kv.OpKind, body []byte) (any, er
 		t.refused()
 		return nil, conditionFailed(b)
 	}
+	ix := indexCharges(b, after)
+	if err := t.chargeIndexes(ix); err != nil {
+		return nil, err
+	}
 	if err := t.kv.Write(ctx, op); err != nil {
 		if errors.Is(err, kv.ErrConditionFailed) { // another one came between
 			t.refused()
@@ -509,9 +574,7 @@ func (t *Table) write(ctx context.Context, kind kv.OpKind, body []byte) (any, er
 		}
 		return nil, validation(err)
 	}
-	ix := indexUnits(b, after)
-	t.indexed(ix)
-	return map[string]any{"ConsumedCapacity": capacity(u + ix)}, nil
+	return map[string]any{"ConsumedCapacity": capacity(u + sumOf(ix))}, nil
 }
 
 func (t *Table) refused() {
@@ -520,10 +583,11 @@ func (t *Table) refused() {
 	t.mu.Unlock()
 }
 
-func (t *Table) indexed(u float64) {
-	t.mu.Lock()
-	t.Units.IndexWrite += u
-	t.mu.Unlock()
+func sumOf(cs []indexCharge) (sum float64) {
+	for _, c := range cs {
+		sum += c.units
+	}
+	return sum
 }
 
 func conditionFailed(it *kv.Item) error {
@@ -548,7 +612,8 @@ func (t *Table) transact(ctx context.Context, body []byte) (any, error) {
 	}
 	ops := make([]kv.Op, len(in.TransactItems))
 	befores := make([]*kv.Item, len(ops))
-	sum, index := 0.0, 0.0
+	sum, holds := 0.0, true
+	var index []indexCharge
 	var charges []struct {
 		pk string
 		u  float64
@@ -590,12 +655,18 @@ func (t *Table) transact(ctx context.Context, body []byte) (any, error) {
 			u  float64
 		}{ops[i].ItemKey().PK, u})
 		sum += u
+		holds = holds && ops[i].Cond.Holds(befores[i])
 		if ops[i].Kind != kv.OpCheck {
-			index += indexUnits(befores[i], after)
+			index = append(index, indexCharges(befores[i], after)...)
 		}
 	}
 	for _, c := range charges {
 		if err := t.charge(c.pk, c.u, 0); err != nil {
+			return nil, err
+		}
+	}
+	if holds {
+		if err := t.chargeIndexes(index); err != nil {
 			return nil, err
 		}
 	}
@@ -619,8 +690,7 @@ func (t *Table) transact(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, validation(err)
 	}
-	t.indexed(index)
-	return map[string]any{"ConsumedCapacity": []any{capacity(sum + index)}}, nil
+	return map[string]any{"ConsumedCapacity": []any{capacity(sum + sumOf(index))}}, nil
 }
 
 // Driver returns the table's content as it is, past the service: nothing is

@@ -2,9 +2,7 @@ package engine
 
 import (
 	"container/heap"
-	"context"
 	"sync"
-	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/scheduler"
@@ -642,75 +640,4 @@ func (a *admission) usage(pool string) (occupied, deferred int) {
 		return p.occupied, p.deferred
 	}
 	return 0, 0
-}
-
-// poolCache reads pool sizes at most every poolRefresh.
-type poolCache struct {
-	store        *store.Store
-	defaultSlots int
-	mu           sync.Mutex
-	read         time.Time
-	pools        []airflow.Pool
-}
-
-// get returns a pool as last read.
-func (c *poolCache) get(name string) (airflow.Pool, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, p := range c.pools {
-		if p.Name == name {
-			return p, true
-		}
-	}
-	return airflow.Pool{}, false
-}
-
-// all returns the pools as last read; they are not changed.
-func (c *poolCache) all() []airflow.Pool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pools
-}
-
-const poolRefresh = 5 * time.Second
-
-// poolRefreshShared is how long a scheduler function may keep the sizes of pools:
-// reading them takes two requests, which a step would wait for.
-const poolRefreshShared = time.Minute
-
-// refresh gives the sizes of the pools to the admission when they may have
-// changed. A store that does not answer leaves the last known sizes in force.
-func (c *poolCache) refresh(ctx context.Context, a *admission, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	every := poolRefresh
-	if a == nil { // ledgers: who changes a pool wakes those who wait for it
-		every = poolRefreshShared
-	}
-	if !c.read.IsZero() && now.Sub(c.read) < every && !now.Before(c.read) {
-		return
-	}
-	pools, err := c.store.ListPools(ctx)
-	if err != nil {
-		return
-	}
-	found := false
-	for _, p := range pools {
-		found = found || p.Name == airflow.DefaultPool
-	}
-	if !found {
-		pools = append(pools, airflow.Pool{Name: airflow.DefaultPool, Slots: c.defaultSlots})
-	}
-	c.pools = pools
-	if a != nil {
-		a.setPools(pools)
-	}
-	c.read = now
-}
-
-// invalidate makes the next step read the pools again.
-func (c *poolCache) invalidate() {
-	c.mu.Lock()
-	c.read = time.Time{}
-	c.mu.Unlock()
 }

@@ -16,6 +16,11 @@ func (e *Engine) refreshBackfills(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("unfinished backfills: %w", err)
 	}
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.backfills = true
+		h.mu.Unlock()
+	}
 	listed := map[int64]bool{}
 	var missing []int64
 	e.mu.Lock()

@@ -71,8 +71,15 @@ type Config struct {
 	DefaultPoolSlots int
 	// UseJobSchedule is [scheduler] use_job_schedule. Default true (nil).
 	UseJobSchedule *bool
-	// DueBatch is how many due DAGs one tick takes. Default 500.
+	// DueBatch is how many due DAGs one tick takes; where schedulers share a store,
+	// how many are handed to others with one request. Default 500.
 	DueBatch int
+	// DueHere is how many due DAGs a tick plans itself where schedulers share a
+	// store. Default 50.
+	DueHere int
+	// DueRate is how many due DAGs a second are to be planned where schedulers share
+	// a store: what the partition of an index takes. Default 450.
+	DueRate int
 }
 
 func (c Config) withDefaults() Config {
@@ -86,6 +93,8 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxRequeues, 2)
 	def(&c.DefaultPoolSlots, 128)
 	def(&c.DueBatch, 500)
+	def(&c.DueHere, 50)
+	def(&c.DueRate, 450)
 	if c.QueuedTimeout == 0 {
 		c.QueuedTimeout = 600 * time.Second
 	}
@@ -185,6 +194,8 @@ type Engine struct {
 	// moved are DAGs whose runs must be planned again, in order of arrival.
 	moved      map[airflow.DagID]bool
 	movedOrder []airflow.DagID
+	// dueOnly are those of moved that need nothing done unless they are due.
+	dueOnly map[airflow.DagID]bool
 	// delayed are DAGs that could not be planned, with the time of the next try.
 	delayed    map[airflow.DagID]delayedDag
 	planning   dagLocks
@@ -227,6 +238,7 @@ func New(o Options) *Engine {
 		watchers:      map[airflow.DagID]map[watcher]struct{}{},
 		finishedFacts: map[store.RunKey]map[airflow.TaskID]scheduler.PreviousTask{},
 		moved:         map[airflow.DagID]bool{},
+		dueOnly:       map[airflow.DagID]bool{},
 		delayed:       map[airflow.DagID]delayedDag{},
 		backfills:     map[int64]airflow.Backfill{},
 		claims:        map[claimKey]*claimable{},
@@ -259,7 +271,8 @@ func New(o Options) *Engine {
 		}
 	}
 	e.docs = newDocuments(o.Store)
-	e.pools = &poolCache{store: o.Store, defaultSlots: e.cfg.DefaultPoolSlots}
+	e.pools = newPoolCache(o.Store, e.cfg.DefaultPoolSlots)
+	e.planning = newDagLocks()
 	e.admission = newAdmission(e.cfg.Parallelism)
 	e.closing, e.close = context.WithCancel(context.Background())
 	return e
@@ -481,11 +494,11 @@ func (e *Engine) Work(ctx context.Context) bool {
 	e.mu.Lock()
 	if len(e.ready) == 0 {
 		e.mu.Unlock()
-		dag, ok := e.nextMoved()
+		dag, dueOnly, ok := e.nextMoved()
 		if !ok {
 			return false
 		}
-		_ = e.planDag(ctx, dag) // logged, and tried again
+		_ = e.planDag(ctx, dag, dueOnly) // logged, and tried again
 		return true
 	}
 	r := e.ready[0]

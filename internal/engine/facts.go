@@ -63,11 +63,16 @@ func (e *Engine) dagModel(ctx context.Context, id airflow.DagID) (airflow.DagMod
 		m, err = airflow.DagModel{DagID: id}, nil
 	}
 	if e.shared && err == nil {
-		e.mu.Lock()
-		e.dagsSeen[id] = dagSeen{m, e.now()}
-		e.mu.Unlock()
+		e.sawDag(m)
 	}
 	return m, err
+}
+
+// sawDag keeps a DAG's entry for the steps that follow.
+func (e *Engine) sawDag(m airflow.DagModel) {
+	e.mu.Lock()
+	e.dagsSeen[m.DagID] = dagSeen{m, e.now()}
+	e.mu.Unlock()
 }
 
 // previousRun returns the run of the DAG with the largest logical date below ld,

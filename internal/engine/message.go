@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -23,6 +24,8 @@ const (
 	// MessageDag: a DAG's runs are to be planned. With a RunID that run is known to
 	// exist, however far behind the indexes are.
 	MessageDag MessageKind = "dag"
+	// MessageDue: the DAGs of Dags are due: their runs are to be planned.
+	MessageDue MessageKind = "due"
 	// MessageSweep: a run's outstanding dispatches are to be checked.
 	MessageSweep MessageKind = "sweep"
 	// MessageFire: what a deferred instance waits for has happened.
@@ -39,7 +42,7 @@ const (
 // or doubled message can do no harm. It is JSON on the wire.
 type Message struct {
 	Kind   MessageKind    `json:"k"`
-	DagID  airflow.DagID  `json:"d"`
+	DagID  airflow.DagID  `json:"d,omitempty"`
 	RunID  airflow.RunID  `json:"r,omitempty"`
 	TaskID airflow.TaskID `json:"t,omitempty"`
 	// MapIndex is that of the instance, airflow.Unmapped for most; 0 without a TaskID.
@@ -47,6 +50,10 @@ type Message struct {
 	DispatchSeq uint32 `json:"s,omitempty"`
 	// At is when the message is meant to arrive; zero = at once.
 	At time.Time `json:"at,omitzero"`
+	// Dags are those of MessageDue, which has no DagID.
+	Dags []airflow.DagID `json:"ds,omitempty"`
+	// Try is how often what a MessageDag or MessageDue asks for has failed before.
+	Try int `json:"n,omitempty"`
 	// Cause explains MessageLost in logs; of MessageAsk, MessageCalled and MessageUncalled it is an id.
 	Cause string `json:"c,omitempty"`
 }
@@ -65,6 +72,10 @@ func (m Message) Check() error {
 	case MessageDag:
 		if m.DagID == "" {
 			return airflow.Invalid("message", "a %q message needs d", m.Kind)
+		}
+	case MessageDue:
+		if len(m.Dags) == 0 || slices.Contains(m.Dags, "") {
+			return airflow.Invalid("message", "a %q message needs ds, without empty ids", m.Kind)
 		}
 	default:
 		return airflow.Invalid("message", "unknown kind %q", m.Kind)

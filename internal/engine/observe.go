@@ -17,7 +17,7 @@ func (e *Engine) slotsNow(ctx context.Context) (*admission, error) {
 		return e.admission, nil
 	}
 	a := newAdmission(e.cfg.Parallelism)
-	(&poolCache{store: e.store, defaultSlots: e.cfg.DefaultPoolSlots}).refresh(ctx, a, e.utcNow())
+	newPoolCache(e.store, e.cfg.DefaultPoolSlots).refresh(ctx, a, e.utcNow())
 	active, err := e.lists.ListActiveRuns(ctx, "")
 	if err != nil {
 		return nil, err

@@ -28,6 +28,12 @@ type handling struct {
 	runs  map[store.RunKey]error
 	plans map[airflow.DagID]error
 	pokes map[store.RunKey]int
+	// tries are of messages that asked for DAGs to be planned, how often that failed
+	// before; due are DAGs planned only because they are due, ticked those that the
+	// next tick asks for again, and resent those for which end has sent a message.
+	tries               map[airflow.DagID]int
+	due, ticked, resent map[airflow.DagID]bool
+	backfills           bool // have been read
 }
 
 func (e *Engine) noteFailure(err error) {
@@ -46,10 +52,19 @@ func (e *Engine) noteRun(k store.RunKey, err error) {
 	}
 }
 
-func (e *Engine) notePlan(d airflow.DagID, err error) {
+func (e *Engine) notePlan(d airflow.DagID, dueOnly bool, err error) {
 	if h := e.handling; h != nil {
 		h.mu.Lock()
-		h.plans[d] = err
+		h.plans[d], h.due[d] = err, dueOnly
+		h.mu.Unlock()
+	}
+}
+
+// noteTicked says that the next tick will ask for a DAG again, as this one does.
+func (e *Engine) noteTicked(d airflow.DagID) {
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.ticked[d] = true
 		h.mu.Unlock()
 	}
 }
@@ -86,7 +101,10 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		if d.RunID != "" {
 			want.Runs = append(want.Runs, d.run())
 		}
-		if !e.knowsDag(d.DagID) || d.Kind == MessageDag {
+		switch {
+		case d.Kind == MessageDue:
+			want.Dags = append(want.Dags, d.Dags...)
+		case !e.knowsDag(d.DagID) || d.Kind == MessageDag:
 			want.Dags = append(want.Dags, d.DagID)
 		}
 		if d.TaskID != "" {
@@ -121,7 +139,10 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		if d.Check() != nil {
 			continue
 		}
-		if h.runs[d.run()] != nil || h.plans[d.DagID] != nil || len(h.errs) > 0 {
+		// A DAG that could not be planned has got a message of its own, or the tick
+		// asks for it again.
+		again := d.Kind == MessageDag && h.plans[d.DagID] != nil && !h.resent[d.DagID]
+		if h.runs[d.run()] != nil || again || len(h.errs) > 0 {
 			failed = append(failed, i)
 		}
 	}
@@ -151,7 +172,10 @@ func (e *Engine) knowsDag(id airflow.DagID) bool {
 
 // begin starts the account of an invocation.
 func (e *Engine) begin() *handling {
-	h := &handling{runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}, pokes: map[store.RunKey]int{}}
+	h := &handling{
+		runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}, pokes: map[store.RunKey]int{}, tries: map[airflow.DagID]int{},
+		due: map[airflow.DagID]bool{}, ticked: map[airflow.DagID]bool{}, resent: map[airflow.DagID]bool{},
+	}
 	e.handling = h
 	return h
 }
@@ -162,14 +186,26 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 		e.sendAll(ctx, d.Message)
 		return
 	}
+	if d.Kind == MessageDue {
+		for _, dag := range d.Dags {
+			e.handling.tries[dag] = max(e.handling.tries[dag], d.Try)
+			if d.ReceiveCount > 1 { // who died may have left a run that was not started
+				e.dagMoved(dag)
+			} else {
+				e.dueMoved(dag)
+			}
+		}
+		return
+	}
 	if d.Kind == MessageDag {
 		if d.RunID != "" {
 			if info, err := e.store.GetRun(ctx, d.run()); err == nil && !info.State.Finished() {
 				e.setInfo(e.lookup(info), info)
 			} else if err != nil && !isNotFound(err) {
-				e.notePlan(d.DagID, err)
+				e.notePlan(d.DagID, false, err)
 			}
 		}
+		e.handling.tries[d.DagID] = max(e.handling.tries[d.DagID], d.Try)
 		e.mu.Lock()
 		delete(e.dagsSeen, d.DagID)
 		if d.RunID == "" {
@@ -206,6 +242,7 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 	case MessageRun:
 		e.poke(r)
 	case MessageSweep:
+		e.noteTicked(key.DagID)
 		if err := e.sweepRun(ctx, r, RecoverOptions{}); err != nil && !isNotFound(err) {
 			e.noteRun(key, err)
 		}
@@ -257,8 +294,16 @@ func (e *Engine) end(ctx context.Context, unfinished bool) {
 				ms = append(ms, Message{Kind: MessageRun, DagID: r.key.DagID, RunID: r.key.RunID})
 			}
 		}
+		var due []airflow.DagID
 		for _, d := range e.movedOrder {
+			if e.dueOnly[d] {
+				due = append(due, d)
+				continue
+			}
 			ms = append(ms, Message{Kind: MessageDag, DagID: d})
+		}
+		for ds := range slices.Chunk(due, duePerMessage) {
+			ms = append(ms, Message{Kind: MessageDue, Dags: ds})
 		}
 	}
 	for _, r := range e.runs {
@@ -267,13 +312,10 @@ func (e *Engine) end(ctx context.Context, unfinished bool) {
 		}
 		r.mail, r.queued, r.starting = nil, false, false
 	}
-	for dag, err := range e.handling.plans {
-		if err != nil {
-			ms = append(ms, Message{Kind: MessageDag, DagID: dag, At: e.utcNow().Add(5 * time.Second)})
-		}
-	}
+	ms = append(ms, e.handling.planAgain(e.utcNow())...)
 	e.ready, e.movedOrder = nil, nil
 	clear(e.moved)
+	clear(e.dueOnly)
 	clear(e.delayed)
 	if len(e.dagsSeen) > keepRuns {
 		clear(e.dagsSeen)
@@ -289,6 +331,36 @@ func (e *Engine) end(ctx context.Context, unfinished bool) {
 	}
 	e.mu.Unlock()
 	e.sendAll(context.WithoutCancel(ctx), ms...)
+}
+
+const (
+	// planTries is how often planning a DAG is tried again soon. After that a message
+	// that asked for it comes again at its queue's pace, and what is due, or has
+	// queued runs, with the tick.
+	planTries = 3
+	// planPause is the wait before the first of these; it doubles.
+	planPause = 5 * time.Second
+)
+
+// planAgain asks for the DAGs that could not be planned once more. Each failure
+// leads to one message at most, whoever asked: with more, a DAG that can never be
+// planned would have ever more of them under way.
+func (h *handling) planAgain(now time.Time) (ms []Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, dag := range slices.Sorted(maps.Keys(h.plans)) {
+		n := h.tries[dag]
+		if h.plans[dag] == nil || h.ticked[dag] || n >= planTries {
+			continue
+		}
+		m := Message{Kind: MessageDag, DagID: dag, At: now.Add(planPause << n), Try: n + 1}
+		if h.due[dag] {
+			m.Kind, m.DagID, m.Dags = MessageDue, "", []airflow.DagID{dag}
+		}
+		ms = append(ms, m)
+		h.resent[dag] = true
+	}
+	return ms
 }
 
 // keepRuns is how many runs an invocation leaves in memory for the next one.
@@ -398,6 +470,15 @@ func (e *Engine) syncDag(ctx context.Context, dag airflow.DagID) error {
 			if e.infoOf(r).State == airflow.RunRunning {
 				e.pokeFresh(r.key)
 			}
+		}
+	}
+	// What changes while an invocation lasts is told to one that comes after it.
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		done := h.backfills
+		h.mu.Unlock()
+		if done {
+			return nil
 		}
 	}
 	return e.refreshBackfills(ctx)
@@ -523,147 +604,6 @@ func (e *Engine) notifyStored(ctx context.Context, dag airflow.DagID) {
 			e.log.WarnContext(ctx, "watch not removed", "dispatch", d.String(), "err", err)
 		}
 	}
-}
-
-// TickServerless is the minute's invocation: due DAGs, due times, a look at
-// unfinished runs. It does what its time allows; the rest is still due a minute
-// later. Only engines with an Outbox have it.
-func (e *Engine) TickServerless(ctx context.Context) error {
-	e.one.Lock()
-	defer e.one.Unlock()
-	ctx = kv.WithLabel(ctx, "engine.tick")
-	h := e.begin()
-	var errs []error
-	end, limited := ctx.Deadline()
-	over := func() bool { return ctx.Err() != nil || limited && time.Until(end) < 2*reserve }
-	for {
-		res, err := e.Tick(ctx, e.handlers)
-		if err != nil {
-			errs = append(errs, err)
-			break
-		}
-		e.drainWithin(ctx)
-		if !res.More || over() {
-			break
-		}
-	}
-	errs = append(errs, e.fireDue(ctx), e.refreshBackfills(ctx), e.sweepAll(ctx), e.reconcileLedgers(ctx), e.resendCallbacks(ctx))
-	e.completeBackfills(ctx)
-	e.end(ctx, e.drainWithin(ctx))
-	errs = append(errs, h.errs...)
-	for k, err := range h.runs {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("run %s: %w", k, err))
-		}
-	}
-	for d, err := range h.plans {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("DAG %s: %w", d, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// fireDue hands on the due times of this minute and the next: the timer queue
-// delivers them to the second.
-func (e *Engine) fireDue(ctx context.Context) error {
-	now := e.utcNow()
-	last := now.Truncate(time.Minute).Add(time.Minute)
-	if e.dueRead.IsZero() {
-		st, _, err := e.store.GetTickState(ctx)
-		if err != nil {
-			return err
-		}
-		if e.dueRead = st.Due; st.Due.IsZero() {
-			e.dueRead = now.Truncate(time.Minute).Add(-time.Hour)
-		}
-		e.dueSaved = e.dueRead
-	}
-	from := e.dueRead.Add(time.Minute)
-	for minute := from; !minute.After(last); minute = minute.Add(time.Minute) {
-		due, err := e.store.ListDue(ctx, minute)
-		if err != nil {
-			return err
-		}
-		for chunk := range slices.Chunk(due, 100) {
-			var ms []Message
-			for _, d := range chunk {
-				ms = append(ms, Message{Kind: MessageRun, DagID: d.Run.DagID, RunID: d.Run.RunID, At: d.At})
-			}
-			if err := e.announce(ctx, ms...); err != nil {
-				return err
-			}
-			for _, d := range chunk {
-				if err := e.store.DeleteDue(ctx, d); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	// The minute after this one may still get entries: it is read once more.
-	e.dueRead = last.Add(-2 * time.Minute)
-	if e.dueRead.Sub(e.dueSaved) < saveDue {
-		return nil
-	}
-	_, version, err := e.store.GetTickState(ctx)
-	if err != nil {
-		return err
-	}
-	if err := e.store.PutTickState(ctx, version, store.TickState{Due: e.dueRead}); err != nil && !errors.Is(err, airflow.ErrConflict) {
-		return err
-	}
-	e.dueSaved = e.dueRead
-	return nil
-}
-
-// saveDue is how many minutes a fresh invocation may have to read again: a write
-// every minute would cost more than that.
-const saveDue = 20 * time.Minute
-
-// sweepHere is how many unfinished runs a tick looks at itself.
-const sweepHere = 100
-
-// sweepAll looks for what was lost: reports that no message told of, silent
-// workers, runs that nobody started.
-func (e *Engine) sweepAll(ctx context.Context) error {
-	active, err := e.store.ListActiveRuns(ctx, "")
-	if err != nil {
-		return fmt.Errorf("unfinished runs: %w", err)
-	}
-	if len(active) > sweepHere {
-		for chunk := range slices.Chunk(active, 100) {
-			var ms []Message
-			for _, info := range chunk {
-				ms = append(ms, Message{Kind: MessageSweep, DagID: info.DagID, RunID: info.RunID})
-			}
-			if err := e.announce(ctx, ms...); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	var errs []error
-	for _, info := range active {
-		r := e.lookup(info)
-		e.mu.Lock()
-		r.stale = true
-		e.mu.Unlock()
-		if info.State == airflow.RunQueued {
-			e.dagMoved(info.DagID)
-		}
-		if err := e.sweepRun(ctx, r, RecoverOptions{}); err != nil && !isNotFound(err) {
-			errs = append(errs, fmt.Errorf("run %s: %w", r.key, err))
-			continue
-		}
-		r.mu.Lock()
-		now := e.utcNow()
-		waits := r.state != nil && (r.state.Count(airflow.TIScheduled) > 0 || r.state.DueByTime(now) || !r.armed.IsZero() && !r.armed.After(now))
-		r.mu.Unlock()
-		if waits {
-			e.poke(r)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // CallbackQueue carries callbacks to workers: a scheduler runs no code of users.

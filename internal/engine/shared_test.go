@@ -49,6 +49,7 @@ type cloud struct {
 	busy       map[string]task // claimed and not ended
 	pools      map[string]int
 	maxRuns    map[string]int
+	many       []string // DAGs that are all due at the same times
 	ids        int
 	trouble    []string
 }
@@ -106,7 +107,7 @@ func (c *cloud) Cancel(worker.Dispatch, string) {}
 func (c *cloud) newEngine(passive bool) *engine.Engine {
 	return engine.New(engine.Options{
 		Store: store.New(c.fault, nil), Submitter: c, Outbox: c, Passive: passive, Now: c.clock.Now, Handlers: 1, PanicsEscape: true,
-		Config: engine.Config{Parallelism: -1, DefaultPoolSlots: -1, HeartbeatTimeout: 3 * time.Minute},
+		Config: engine.Config{Parallelism: -1, DefaultPoolSlots: -1, HeartbeatTimeout: 3 * time.Minute, DueHere: 3, DueBatch: 15, DueRate: 4},
 		NewID:  func() string { c.ids++; return fmt.Sprintf("id%08d", c.ids) },
 	})
 }
@@ -362,7 +363,61 @@ func (c *cloud) build() (dags []string) {
 		c.register(d)
 		dags = append(dags, d.ID)
 	}
+	if c.rng.IntN(3) == 0 {
+		dags = append(dags, c.buildMany()...)
+	}
 	return dags
+}
+
+// manyDates are the dates of the DAGs of buildMany.
+var manyDates = []time.Time{enginetest.Epoch.Add(10 * time.Minute), enginetest.Epoch.Add(40 * time.Minute)}
+
+// buildMany registers DAGs that are all due at once, more than a tick plans itself
+// or hands on with one request. They are un-paused for ever, so that each has one
+// run of every date in the end.
+func (c *cloud) buildMany() []string {
+	for i := range 10 + c.rng.IntN(40) {
+		d := enginetest.DAG{ID: fmt.Sprintf("many%02d", i), Cron: "10,40 0 1 3 *", Tasks: []enginetest.Task{{ID: "t", Empty: c.rng.IntN(4) > 0}}}
+		d.Fields = map[string]any{"max_active_runs": 4, "catchup": true, "start_date": float64(enginetest.Epoch.Unix()), "end_date": float64(enginetest.Epoch.Add(2 * time.Hour).Unix())}
+		c.maxRuns[d.ID] = 4
+		c.register(d)
+		c.many = append(c.many, d.ID)
+		c.events = append(c.events, engine.Delivery{Message: engine.Message{Kind: engine.MessageDag, DagID: airflow.DagID(d.ID)}})
+	}
+	return c.many
+}
+
+// manyDue is how many DAGs of buildMany still wait for a date.
+func (c *cloud) manyDue() (n int) {
+	for _, dag := range c.many {
+		m, err := c.store.GetDag(context.Background(), airflow.DagID(dag))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if m.NextDagRunCreateAfter != nil || m.LastAutomatedIntervalEnd == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// manyPlanned checks that no date of the DAGs of buildMany was lost or had twice.
+func (c *cloud) manyPlanned() {
+	for _, dag := range c.many {
+		runs, _, err := c.store.ListRuns(context.Background(), airflow.DagID(dag), store.ListOptions{})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		var got []time.Time
+		for _, r := range runs {
+			if r.RunType == airflow.RunTypeScheduled {
+				got = append(got, r.LogicalDate.UTC())
+			}
+		}
+		if !slices.Equal(got, manyDates) {
+			c.fail("DAG %s has scheduled runs of %v", dag, got)
+		}
+	}
 }
 
 // runsWithinLimits checks max_active_runs.
@@ -427,7 +482,7 @@ func manySchedulers(t *testing.T, seed int64) {
 		for c.one() && len(c.trouble) == 0 {
 		}
 		c.runsWithinLimits(dags)
-		if c.over() {
+		if c.over() && c.manyDue() == 0 {
 			break
 		}
 		c.advance()
@@ -435,6 +490,7 @@ func manySchedulers(t *testing.T, seed int64) {
 	if !c.over() && len(c.trouble) == 0 {
 		c.explain()
 	}
+	c.manyPlanned()
 	for _, name := range func() []string { n, _ := c.store.ListSlots(ctx); return n }() {
 		var l scheduler.Ledger
 		if _, err := c.store.GetSlots(ctx, name, &l); err != nil || l.Used() != 0 {

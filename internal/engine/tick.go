@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/scheduler"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/timetable"
 )
 
@@ -24,6 +24,7 @@ func (e *Engine) dagMoved(dag airflow.DagID) {
 		return
 	}
 	e.mu.Lock()
+	delete(e.dueOnly, dag)
 	if !e.moved[dag] {
 		e.moved[dag] = true
 		e.movedOrder = append(e.movedOrder, dag)
@@ -45,29 +46,35 @@ func (e *Engine) DagChanged(dags ...airflow.DagID) {
 	}
 }
 
-// nextMoved takes the next DAG to look at.
-func (e *Engine) nextMoved() (airflow.DagID, bool) {
+// dueMoved is dagMoved for a DAG that needs nothing done unless it is due: whoever
+// is told late that it was finds it planned.
+func (e *Engine) dueMoved(dag airflow.DagID) {
+	e.mu.Lock()
+	if !e.moved[dag] {
+		e.moved[dag] = true
+		e.movedOrder = append(e.movedOrder, dag)
+		e.dueOnly[dag] = true
+	}
+	e.mu.Unlock()
+	e.notify()
+}
+
+// nextMoved takes the next DAG to look at, dueOnly if that is so.
+func (e *Engine) nextMoved() (dag airflow.DagID, dueOnly, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.movedOrder) == 0 {
-		return "", false
+		return "", false, false
 	}
-	d := e.movedOrder[0]
+	dag = e.movedOrder[0]
+	dueOnly = e.dueOnly[dag]
 	e.movedOrder = e.movedOrder[1:]
-	delete(e.moved, d)
+	delete(e.moved, dag)
+	delete(e.dueOnly, dag)
 	if len(e.movedOrder) > 0 {
 		e.notify()
 	}
-	return d, true
-}
-
-// dagLocks keep two goroutines from planning one DAG at once.
-type dagLocks [64]sync.Mutex
-
-func (l *dagLocks) of(dag airflow.DagID) *sync.Mutex {
-	h := fnv.New32a()
-	h.Write([]byte(dag))
-	return &l[h.Sum32()%uint32(len(l))]
+	return dag, dueOnly, true
 }
 
 // TickResult says what a tick did.
@@ -107,7 +114,7 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 		go func() {
 			defer wg.Done()
 			for dag := range queue {
-				if perr := e.planDag(ctx, dag); perr != nil {
+				if perr := e.planDag(ctx, dag, false); perr != nil {
 					first.Do(func() { err = perr })
 				}
 			}
@@ -120,7 +127,7 @@ func (e *Engine) Tick(ctx context.Context, workers int) (TickResult, error) {
 		}
 		if workers > 0 {
 			queue <- m.DagID
-		} else if perr := e.planDag(ctx, m.DagID); perr != nil && err == nil {
+		} else if perr := e.planDag(ctx, m.DagID, false); perr != nil && err == nil {
 			err = perr
 		}
 	}
@@ -153,7 +160,7 @@ type delayedDag struct {
 
 // planDag is scheduleDag for a loop: a failure, also a panic, is logged and the
 // DAG planned again later, since nothing else may ever ask for it.
-func (e *Engine) planDag(ctx context.Context, dag airflow.DagID) (err error) {
+func (e *Engine) planDag(ctx context.Context, dag airflow.DagID, dueOnly bool) (err error) {
 	defer func() {
 		if !e.escape {
 			if p := recover(); p != nil {
@@ -163,7 +170,7 @@ func (e *Engine) planDag(ctx context.Context, dag airflow.DagID) (err error) {
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.notePlan(dag, err)
+		e.notePlan(dag, dueOnly, err)
 		if err == nil {
 			delete(e.delayed, dag)
 			return
@@ -174,7 +181,7 @@ func (e *Engine) planDag(ctx context.Context, dag airflow.DagID) (err error) {
 		e.delayed[dag] = d
 		e.log.ErrorContext(ctx, "DAG not scheduled; it is tried again", "dag_id", dag, "at", d.at, "err", err)
 	}()
-	return e.scheduleDag(ctx, dag)
+	return e.scheduleDag(ctx, dag, dueOnly)
 }
 
 // delayedUntil is when a DAG that could not be planned is planned again; zero for others.
@@ -186,20 +193,31 @@ func (e *Engine) delayedUntil(dag airflow.DagID) time.Time {
 
 // scheduleDag creates what is due of a DAG's runs, by time and by assets, and
 // starts queued runs within their limits. It reads the DAG's entry itself, so
-// that it plans from what the last call has left.
-func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID) error {
+// that it plans from what the last call has left. With dueOnly it does nothing for
+// a DAG that no date asks for.
+func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID, dueOnly bool) error {
 	l := e.planning.of(dag)
-	l.Lock()
-	defer l.Unlock()
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.unlock()
 	m, err := e.store.GetDag(ctx, dag)
 	if isNotFound(err) {
+		return nil
+	}
+	if dueOnly && errors.Is(err, kv.ErrCorrupt) {
+		e.unreadable(store.DagItem(dag), err) // it stays due: other DAGs go on
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	model := &m
+	if dueOnly && !isDue(m, e.utcNow()) {
+		return nil
+	}
 	if e.shared {
+		e.sawDag(m)
 		if err := e.syncDag(ctx, dag); err != nil {
 			return err
 		}
@@ -210,7 +228,7 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID) error {
 			return err
 		}
 		// Of a paused DAG only the dates shown to people are worked out.
-		if err := e.planRuns(ctx, g.DAG, *model); err != nil {
+		if err := e.planRuns(ctx, g.DAG, model); err != nil {
 			return err
 		}
 		if !model.IsPaused {
@@ -223,26 +241,32 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID) error {
 		return err
 	}
 	if e.shared {
-		e.planSoon(ctx, dag)
+		e.planSoon(ctx, m)
 	}
 	return nil
 }
 
+// isDue reports whether the date has come that a DAG waits for.
+func isDue(m airflow.DagModel, now time.Time) bool {
+	return !m.IsPaused && !m.IsStale && !m.HasImportErrors && m.NextDagRunCreateAfter != nil && !m.NextDagRunCreateAfter.After(now)
+}
+
 // planSoon has a DAG planned again whose next run is due before the next tick.
-func (e *Engine) planSoon(ctx context.Context, dag airflow.DagID) {
-	m, err := e.store.GetDag(ctx, dag)
-	if err != nil || m.IsPaused || m.NextDagRunCreateAfter == nil {
+func (e *Engine) planSoon(ctx context.Context, m airflow.DagModel) {
+	if m.IsPaused || m.IsStale || m.HasImportErrors || m.NextDagRunCreateAfter == nil {
 		return // the tick finds it
 	}
 	now := e.utcNow()
 	tick := now.Truncate(time.Minute).Add(time.Minute)
 	if at := *m.NextDagRunCreateAfter; at.After(now) && at.Before(tick) {
-		e.sendAll(ctx, Message{Kind: MessageDag, DagID: dag, At: at})
+		e.sendAll(ctx, Message{Kind: MessageDag, DagID: m.DagID, At: at})
 	}
 }
 
-// planRuns creates the DAG's scheduled runs that are due.
-func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, m airflow.DagModel) error {
+// planRuns creates the DAG's scheduled runs that are due, and keeps the date of the
+// next in its entry.
+func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, model *airflow.DagModel) error {
+	m := *model
 	tt, err := timetable.Parse(dag.Timetable)
 	if err != nil {
 		return fmt.Errorf("DAG %q: %w", dag.DagID, err)
@@ -295,17 +319,21 @@ func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, m airflow.DagMo
 	if !planChanges(m, plan) {
 		return nil
 	}
-	_, err = e.store.UpdateDag(ctx, dag.DagID, func(m *airflow.DagModel) error {
+	m, err = e.store.UpdateDag(ctx, dag.DagID, func(m *airflow.DagModel) error {
 		m.LastAutomatedIntervalStart, m.LastAutomatedIntervalEnd = plan.LastIntervalStart, plan.LastIntervalEnd
 		m.NextDagRunLogicalDate, m.NextDagRunRunAfter = plan.NextLogicalDate, plan.NextRunAfter
 		m.NextDagRunDataIntervalStart, m.NextDagRunDataIntervalEnd = plan.NextIntervalStart, plan.NextIntervalEnd
 		m.NextDagRunCreateAfter = plan.NextCreateAfter
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	*model = m
 	if plan.More {
 		e.dagMoved(dag.DagID)
 	}
-	return err
+	return nil
 }
 
 func planChanges(m airflow.DagModel, p scheduler.RunPlan) bool {

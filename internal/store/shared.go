@@ -231,6 +231,11 @@ func (s *Store) DeleteDue(ctx context.Context, d DueRun) error {
 type TickState struct {
 	// Due is the last minute whose due items were handed on.
 	Due time.Time `json:"due"`
+	// FanOut is how far due DAGs were, while there are many.
+	FanOut FanOut `json:"fan_out,omitzero"`
+	// Swept is where the last tick stopped in the list of unfinished runs (ActivePage),
+	// while there are more than one tick looks at.
+	Swept string `json:"swept,omitempty"`
 }
 
 // GetTickState returns what the last tick left; the zero value before the first.

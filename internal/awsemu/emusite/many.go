@@ -39,18 +39,38 @@ func (s *Site) RegisterMany(ctx context.Context, n int, cron string, next time.T
 	return nil
 }
 
-// Runs counts the runs that there are of DAGs made by RegisterMany, by state; it
-// costs and takes nothing.
-func (s *Site) Runs(ctx context.Context, n int) (map[airflow.DagRunState]int, error) {
+// ManyRuns are the runs of DAGs made by RegisterMany.
+type ManyRuns struct {
+	States  map[airflow.DagRunState]int
+	Created time.Time // the first
+}
+
+// Made is how many there are.
+func (m ManyRuns) Made() (n int) {
+	for _, k := range m.States {
+		n += k
+	}
+	return n
+}
+
+// Runs counts the runs that there are of DAGs made by RegisterMany; it costs and
+// takes nothing.
+func (s *Site) Runs(ctx context.Context, n int) (ManyRuns, error) {
 	quiet := store.New(s.Cloud.Table.Driver(), nil)
-	out := map[airflow.DagRunState]int{}
+	out := ManyRuns{States: map[airflow.DagRunState]int{}}
 	for i := range n {
 		rs, _, err := quiet.ListRuns(ctx, airflow.DagID(fmt.Sprintf("dag%06d", i)), store.ListOptions{})
 		if err != nil {
-			return nil, err
+			return out, err
+		}
+		if len(rs) > 1 {
+			return out, fmt.Errorf("DAG %s has %d runs", rs[0].DagID, len(rs))
 		}
 		for _, r := range rs {
-			out[r.State]++
+			out.States[r.State]++
+			if at := *r.QueuedAt; out.Created.IsZero() || at.Before(out.Created) {
+				out.Created = at
+			}
 		}
 	}
 	return out, nil

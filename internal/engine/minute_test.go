@@ -1,0 +1,230 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/engine/enginetest"
+	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv"
+	"github.com/gustflow/gust/internal/store/kv/memkv"
+)
+
+// manyDue is a harness with n DAGs whose next run is due at the next full hour,
+// and that time.
+func manyDue(t *testing.T, n int, cfg engine.Config) (*enginetest.Harness, time.Time) {
+	t.Helper()
+	cfg.Parallelism, cfg.DefaultPoolSlots = -1, -1
+	h := enginetest.NewShared(memkv.New(memkv.Options{}), cfg, nil)
+	for i := range n {
+		register(t, h, enginetest.DAG{ID: fmt.Sprintf("dag%03d", i), Cron: "0 * * * *", Tasks: []enginetest.Task{{ID: "t", Empty: true}}})
+	}
+	h.Engine.Drain(t.Context())
+	h.Outbox.Take(h.Clock.Now().Add(24 * time.Hour))
+	due := h.Clock.Now().Truncate(time.Hour).Add(time.Hour)
+	h.Clock.Set(due.Add(time.Second))
+	return h, due
+}
+
+// tick is one invocation of the minute's tick, in a fresh environment.
+func tick(t *testing.T, ctx context.Context, h *enginetest.Harness) {
+	t.Helper()
+	h.Engine = h.NewEngine(false)
+	if err := h.Engine.TickServerless(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deliver handles messages in batches of ten, each in a fresh environment.
+func deliver(t *testing.T, h *enginetest.Harness, ms []engine.Message) {
+	t.Helper()
+	for len(ms) > 0 {
+		var ds []engine.Delivery
+		for _, m := range ms[:min(10, len(ms))] {
+			ds = append(ds, engine.Delivery{Message: m, ReceiveCount: 1})
+		}
+		ms = ms[len(ds):]
+		h.Engine = h.NewEngine(false)
+		if failed := h.Engine.Handle(t.Context(), ds); len(failed) > 0 {
+			t.Fatalf("%d messages failed", len(failed))
+		}
+	}
+}
+
+// dueOf lists the DAGs that messages hand on.
+func dueOf(ms []engine.Message) (dags []airflow.DagID) {
+	for _, m := range ms {
+		if m.Kind == engine.MessageDue {
+			dags = append(dags, m.Dags...)
+		}
+	}
+	return dags
+}
+
+func runsAt(t *testing.T, h *enginetest.Harness, at time.Time) (n int) {
+	t.Helper()
+	for i := range 1000 {
+		runs, _, err := h.Store.ListRuns(t.Context(), airflow.DagID(fmt.Sprintf("dag%03d", i)), store.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		of := 0
+		for _, r := range runs {
+			if r.LogicalDate.Equal(at) {
+				of++
+			}
+		}
+		if n += of; of > 1 {
+			t.Errorf("dag%03d has %d runs of %v", i, of, at)
+		}
+	}
+	return n
+}
+
+// A tick plans a few due DAGs itself, without a message.
+func TestFewDueArePlannedByTheTick(t *testing.T) {
+	h, at := manyDue(t, 5, engine.Config{DueHere: 5})
+	tick(t, t.Context(), h)
+	if ms := dueOf(h.Outbox.Take(h.Clock.Now().Add(time.Hour))); len(ms) > 0 {
+		t.Errorf("%d DAGs were handed on", len(ms))
+	}
+	if n := runsAt(t, h, at); n != 5 {
+		t.Errorf("%d runs", n)
+	}
+	if st, _, err := h.Store.GetTickState(t.Context()); err != nil || st.FanOut.To != "" {
+		t.Errorf("%+v %v", st, err)
+	}
+}
+
+// A tick that runs out of time goes on in the next one, where it stopped, and at
+// the rate at which it began.
+func TestFanOutGoesOn(t *testing.T) {
+	const n, page, rate = 110, 20, 10
+	h, at := manyDue(t, n, engine.Config{DueHere: 10, DueBatch: page, DueRate: rate})
+	seen := map[airflow.DagID]int{}
+	var all []engine.Message
+	begin := h.Clock.Now()
+	for i := 0; len(seen) < n; i++ {
+		if i > n/page {
+			t.Fatalf("%d of %d DAGs were handed on in %d ticks", len(seen), n, i)
+		}
+		// As much as a tick keeps for what follows: it takes one page.
+		ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second)
+		tick(t, ctx, h)
+		cancel()
+		ms := h.Outbox.Take(h.Clock.Now().Add(time.Hour))
+		for _, d := range dueOf(ms) {
+			seen[d]++
+		}
+		if got := len(dueOf(ms)); got != min(page, n-i*page) {
+			t.Fatalf("tick %d handed %d DAGs on", i, got)
+		}
+		all = append(all, ms...)
+		h.Clock.Advance(time.Second)
+	}
+	for d, times := range seen {
+		if times != 1 {
+			t.Errorf("%s was handed on %d times", d, times)
+		}
+	}
+	var last time.Time
+	for _, m := range all {
+		if m.At.After(last) {
+			last = m.At
+		}
+	}
+	if took := last.Sub(begin); took < n/rate*time.Second-3*time.Second || took > n/rate*time.Second {
+		t.Errorf("%d DAGs at %d a second: the last one is planned after %v", n, rate, took)
+	}
+	tick(t, t.Context(), h)
+	if again := dueOf(h.Outbox.Take(h.Clock.Now().Add(time.Hour))); len(again) > 0 {
+		t.Errorf("%d DAGs that are on their way were handed on again", len(again))
+	}
+	h.Clock.Set(last)
+	deliver(t, h, all)
+	deliver(t, h, all) // doubled messages do nothing
+	deliver(t, h, h.Outbox.Take(h.Clock.Now()))
+	if got := runsAt(t, h, at); got != n {
+		t.Errorf("%d of %d runs", got, n)
+	}
+}
+
+// What was handed on and got lost is handed on again: a minute after its time,
+// while others are still on their way.
+func TestLostFanOutIsFoundAgain(t *testing.T) {
+	const n = 300
+	h, at := manyDue(t, n, engine.Config{DueHere: 5, DueBatch: 50, DueRate: 1})
+	tick(t, t.Context(), h)
+	ms := h.Outbox.Take(h.Clock.Now().Add(time.Hour))
+	lost, rest := ms[:3], ms[3:]
+	if got := len(dueOf(ms)); got != n {
+		t.Fatalf("%d of %d DAGs were handed on", got, n)
+	}
+	h.Clock.Advance(55 * time.Second)
+	tick(t, t.Context(), h)
+	if again := dueOf(h.Outbox.Take(h.Clock.Now().Add(time.Hour))); len(again) > 0 {
+		t.Fatalf("%d DAGs were handed on again after 55 s", len(again))
+	}
+	for i := 0; i < 5; i++ { // others arrive when it is their time
+		h.Clock.Advance(30 * time.Second)
+		var due []engine.Message
+		for len(rest) > 0 && !rest[0].At.After(h.Clock.Now()) {
+			due, rest = append(due, rest[0]), rest[1:]
+		}
+		deliver(t, h, due)
+	}
+	tick(t, t.Context(), h)
+	again := h.Outbox.Take(h.Clock.Now().Add(time.Hour))
+	got := map[airflow.DagID]bool{}
+	for _, d := range dueOf(again) {
+		got[d] = true
+	}
+	for _, d := range dueOf(lost) {
+		if !got[d] {
+			t.Errorf("%s was lost", d)
+		}
+	}
+	if len(got) > len(dueOf(lost)) {
+		t.Errorf("%d DAGs were handed on again, %d were lost", len(got), len(dueOf(lost)))
+	}
+	h.Clock.Advance(5 * time.Minute)
+	deliver(t, h, append(rest, again...))
+	if got := runsAt(t, h, at); got != n {
+		t.Errorf("%d of %d runs", got, n)
+	}
+}
+
+// A DAG that can never be planned leads to a bounded number of messages, and does
+// not stop the others.
+func TestBrokenDagAmongTheDue(t *testing.T) {
+	h, at := manyDue(t, 20, engine.Config{DueHere: 5, DueBatch: 50, DueRate: 1000})
+	m, err := h.Store.GetDag(t.Context(), "dag007")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Store.DeleteDocument(t.Context(), m.LatestHash); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Store.Driver().Write(t.Context(), kv.Update(store.DagItem("dag009"), kv.Exists(), kv.Assign("d", kv.Bytes([]byte("{"))))); err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		h.Engine = h.NewEngine(false)
+		_ = h.Engine.TickServerless(t.Context()) // says that it could not plan dag007
+		for range 3 {
+			ms := h.Outbox.Take(h.Clock.Now())
+			if len(ms) > 6 {
+				t.Fatalf("%d messages at once: %+v", len(ms), ms)
+			}
+			deliver(t, h, ms)
+			h.Clock.Advance(20 * time.Second)
+		}
+	}
+	if got := runsAt(t, h, at); got != 18 {
+		t.Errorf("%d runs, expected those of the 18 DAGs that can be read", got)
+	}
+}
