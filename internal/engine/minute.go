@@ -202,7 +202,7 @@ func (e *Engine) fireDue(ctx context.Context) error {
 	}
 	from := e.dueRead.Add(time.Minute)
 	for minute := from; !minute.After(last); minute = minute.Add(time.Minute) {
-		due, err := e.store.ListDue(ctx, minute)
+		due, err := e.lists.ListDue(ctx, minute)
 		if err != nil {
 			return err
 		}

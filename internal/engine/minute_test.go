@@ -228,3 +228,68 @@ func TestBrokenDagAmongTheDue(t *testing.T) {
 		t.Errorf("%d runs, expected those of the 18 DAGs that can be read", got)
 	}
 }
+
+// What cannot be read is reported and left alone; the tick, the DAG's other runs and
+// other DAGs go on.
+func TestUnreadableItemsStopNothingElseShared(t *testing.T) {
+	ctx := t.Context()
+	h := enginetest.NewShared(memkv.New(memkv.Options{}), engine.Config{Parallelism: -1, DefaultPoolSlots: -1}, nil)
+	d := enginetest.Chain("d", 1)
+	d.Fields = map[string]any{"max_active_runs": 2}
+	register(t, h, d)
+	bad := trigger(t, h, "d", "bad")
+	h.Queue.Take() // the worker of its task does not get to claim it
+	now := h.Clock.Now()
+	put := func(it kv.Item) {
+		t.Helper()
+		it.Attrs["f"], it.Attrs["d"] = kv.Int(1), kv.Bytes([]byte(`{"dag_id": 7`))
+		if err := h.Store.Driver().Write(ctx, kv.Put(it, kv.Cond{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	it, err := h.Store.Driver().Get(ctx, store.RunItem(bad), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := it.Clone()
+	put(it)
+	put(kv.Item{Key: kv.Key{PK: "WATCH#d", SK: "x#y"}, Attrs: map[string]kv.Value{}})
+	put(kv.Item{Key: kv.Key{PK: "DUE#" + now.UTC().Format("2006-01-02T15:04") + "#0", SK: "d#bad"}, Attrs: map[string]kv.Value{}})
+	for range 2 {
+		h.Clock.Advance(time.Minute + time.Second)
+		tick(t, ctx, h)
+	}
+	good := trigger(t, h, "d", "good")
+	for range 3 {
+		runAll(t, h, enginetest.Succeed)
+		h.Clock.Advance(time.Minute + time.Second)
+		tick(t, ctx, h)
+	}
+	if r, err := h.Store.GetRun(ctx, good); err != nil || r.State != airflow.RunSuccess {
+		t.Errorf("the other run is %s: %v", r.State, err)
+	}
+	evs, _, err := h.Store.ListAudit(ctx, store.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[airflow.RunID]bool{}
+	for _, ev := range evs {
+		if ev.Event == "unreadable_item" {
+			told[ev.RunID] = true
+		}
+	}
+	if !told["bad"] {
+		t.Errorf("not reported: %v", told)
+	}
+	if err := h.Store.Driver().Write(ctx, kv.Put(whole, kv.Cond{})); err != nil {
+		t.Fatal(err)
+	}
+	for range 15 {
+		h.Clock.Advance(time.Minute + time.Second)
+		tick(t, ctx, h)
+		runAll(t, h, enginetest.Succeed)
+	}
+	if r, err := h.Store.GetRun(ctx, bad); err != nil || r.State != airflow.RunSuccess {
+		t.Errorf("mended, its run is %s: %v", r.State, err)
+	}
+}

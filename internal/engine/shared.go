@@ -433,7 +433,7 @@ func (e *Engine) endDispatch(ctx context.Context, r *run, d worker.Dispatch, cau
 // index may be behind, so runs known here and those that hold a slot are read
 // themselves.
 func (e *Engine) syncDag(ctx context.Context, dag airflow.DagID) error {
-	active, err := e.store.ListActiveRuns(ctx, dag)
+	active, err := e.lists.ListActiveRuns(ctx, dag)
 	if err != nil {
 		return err
 	}
@@ -453,6 +453,11 @@ func (e *Engine) syncDag(ctx context.Context, dag airflow.DagID) error {
 		}
 		info, err := e.store.GetRun(ctx, r.key)
 		if isNotFound(err) || err == nil && info.State.Finished() {
+			e.forget(r)
+			continue
+		}
+		if errors.Is(err, kv.ErrCorrupt) { // nobody can start it; other runs go on
+			e.unreadable(store.RunItem(r.key), err)
 			e.forget(r)
 			continue
 		}
@@ -497,6 +502,11 @@ func (e *Engine) claimSlots(ctx context.Context, dag airflow.DagID, choose func(
 		var kept []store.RunningRun
 		for _, h := range have {
 			info, err := e.store.GetRun(ctx, store.RunKey{DagID: dag, RunID: h.RunID})
+			if errors.Is(err, kv.ErrCorrupt) { // it may run: it keeps its slot
+				kept = append(kept, h)
+				running[h.RunID] = h.BackfillID
+				continue
+			}
 			if err != nil && !isNotFound(err) {
 				return err
 			}
@@ -587,7 +597,7 @@ func (e *Engine) watch(ctx context.Context, r *run) {
 
 // notifyStored wakes the instances that wait for a DAG's runs, found in the store.
 func (e *Engine) notifyStored(ctx context.Context, dag airflow.DagID) {
-	ws, err := e.store.ListWatches(ctx, dag)
+	ws, err := e.lists.ListWatches(ctx, dag)
 	if err != nil {
 		e.log.ErrorContext(ctx, "watchers not read", "dag_id", dag, "err", err)
 		e.noteFailure(err)
@@ -631,7 +641,7 @@ func (e *Engine) resendCallbacks(ctx context.Context) error {
 	if e.callbackQueue == nil {
 		return nil
 	}
-	ps, err := e.store.ListPendingEffects(ctx)
+	ps, err := e.lists.ListPendingEffects(ctx)
 	if err != nil {
 		return fmt.Errorf("pending callbacks: %w", err)
 	}

@@ -91,3 +91,6 @@ func (s *Store) ActivePage(ctx context.Context, after string, limit int) (Active
 
 // DagItem is the key of what is known of a DAG, for reports on the item itself.
 func DagItem(id airflow.DagID) kv.Key { return dagKey(id) }
+
+// RunItem is the key of what is known of a run, for reports on the item itself.
+func RunItem(k RunKey) kv.Key { return infoKey(k) }

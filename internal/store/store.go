@@ -216,6 +216,10 @@ func listPartition[T any](ctx context.Context, s *Store, pk string, r kv.Range, 
 	var inner error
 	err := kv.All(ctx, s.kv, kv.Query{PK: pk, SK: r, Consistent: true}, func(it kv.Item) bool {
 		v, err := read(it)
+		if errors.Is(err, kv.ErrCorrupt) && s.unreadable != nil {
+			s.unreadable(it.Key, err)
+			return true
+		}
 		if err != nil {
 			inner = err
 			return false
