@@ -2,9 +2,13 @@ package auth
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/store"
@@ -30,6 +34,23 @@ func NewPassword() string {
 		}
 	}
 	return string(out)
+}
+
+// FirstPassword returns the password of FirstAdmin in a deployment, which follows
+// from the secret that its keys are derived from: a secret of its own would cost
+// $0.40 a month for a password that counts once. Nothing about the secret or the
+// keys follows from the password. It must never change: deployments are waiting
+// for their first sign-in.
+func FirstPassword(secret string) (string, error) {
+	secret = strings.TrimSpace(secret)
+	if len(secret) < 32 {
+		return "", errors.New("the secret is too short: expected the text of the deployment's key secret, 64 characters")
+	}
+	b, err := hkdf.Key(sha256.New, []byte(secret), []byte("gust/auth"), "first admin's password, version 1", 15)
+	if err != nil {
+		return "", fmt.Errorf("the first admin's password: %w", err)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b)), nil
 }
 
 // HasUsers reports whether anybody may sign in.
@@ -82,8 +103,7 @@ func (s *Service) ApplyAdminPassword(ctx context.Context, password string) error
 	return nil
 }
 
-// adoptFirstAdmin makes FirstAdmin with the password that a deployment keeps in a
-// secret, when that user signs in and there are no users at all: so no function
+// adoptFirstAdmin makes FirstAdmin with the password of a deployment, when that user signs in and there are no users at all: so no function
 // reads the secret to start.
 func (s *Service) adoptFirstAdmin(ctx context.Context, username string) (store.User, error) {
 	if s.o.FirstAdminPassword == nil || username != FirstAdmin {
@@ -96,7 +116,7 @@ func (s *Service) adoptFirstAdmin(ctx context.Context, username string) (store.U
 	if err != nil {
 		return store.User{}, fmt.Errorf("the first admin's password: %w", err)
 	}
-	if _, err := s.CreateFirstAdmin(ctx, password); err != nil {
+	if _, err := s.CreateFirstAdmin(ctx, strings.TrimSpace(password)); err != nil {
 		return store.User{}, err
 	}
 	return s.store.GetUser(ctx, FirstAdmin)

@@ -110,7 +110,7 @@ type Options struct {
 	// though the handler cannot see it.
 	HTTPS bool
 	// FirstAdminPassword is asked for when FirstAdmin signs in and there are no users
-	// yet: a deployment's secret. nil: the first admin is made otherwise.
+	// yet, in a deployment. nil: the first admin is made otherwise.
 	FirstAdminPassword func(ctx context.Context) (string, error)
 	// TrustedProxies are the addresses whose X-Forwarded-For and X-Forwarded-Proto
 	// are believed.

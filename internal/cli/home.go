@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/callback"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/connection"
@@ -79,7 +80,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 	if err != nil {
 		return localapp.Options{}, err
 	}
-	signIn, err := authOptions(cfg)
+	signIn, err := auth.FromConfig(cfg)
 	if err != nil {
 		return localapp.Options{}, err
 	}

@@ -25,7 +25,7 @@ func (c *command) usersCommands() []*cobra.Command {
 	return []*cobra.Command{
 		group("users", "Manage users", c.usersCreate(), c.usersList(), c.usersDelete(), c.usersResetPassword(), c.usersSetRole(), c.usersSetScopes(), c.usersSwitch(true), c.usersSwitch(false)),
 		group("tokens", "Manage API tokens", c.tokensCreate(), c.tokensList(), c.tokensRevoke()),
-		group("auth", "Manage the keys that sign tokens", c.rotateKeys()),
+		group("auth", "Manage the keys that sign tokens, and the first sign-in", c.rotateKeys(), c.firstPassword()),
 	}
 }
 
@@ -420,4 +420,19 @@ func (c *command) rotateKeys() *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&everyone, "log-everyone-out", false, "remove the old keys at once")
 	return cmd
+}
+
+// firstPassword needs no home and no AWS: the secret comes from standard input.
+func (c *command) firstPassword() *cobra.Command {
+	return leaf("first-password", "Print the password of a deployment's first admin", "  aws secretsmanager get-secret-value --secret-id gust-prod-keys --query SecretString --output text | gust auth first-password", cobra.NoArgs, func(context.Context, []string) error {
+		b, err := readAll(c.env.Stdin)
+		if err != nil {
+			return err
+		}
+		password, err := auth.FirstPassword(string(b))
+		if err != nil {
+			return err
+		}
+		return c.rows([]row{{{"username", auth.FirstAdmin}, {"password", password}}})
+	})
 }

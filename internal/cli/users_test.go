@@ -94,3 +94,14 @@ func TestRotateKeys(t *testing.T) {
 		t.Errorf("%d keys, %v; want one", len(keys), err)
 	}
 }
+
+func TestFirstPassword(t *testing.T) {
+	s := newShell(t)
+	s.stdin = strings.Repeat("0123456789abcdef", 4) + "\n"
+	// Deployments that nobody has signed in to yet wait for this very password.
+	if got := s.list("auth", "first-password")[0]; got["username"] != "admin" || got["password"] != "dwxh2md3choemjfkepgulyal" {
+		t.Errorf("%v", got)
+	}
+	s.stdin = "short"
+	s.fails(ExitFailed, "the deployment's key secret", "auth", "first-password")
+}

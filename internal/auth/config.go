@@ -1,4 +1,4 @@
-package cli
+package auth
 
 import (
 	"encoding/json"
@@ -7,13 +7,13 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/config"
 )
 
-// authOptions reads how people sign in from the configuration.
-func authOptions(cfg *config.Config) (auth.Options, error) {
-	o := auth.Options{
+// FromConfig reads how people sign in from the configuration: [api], [api_auth],
+// [oidc] and [gust] trusted_proxies. Store, Now and Log are left to the caller.
+func FromConfig(cfg *config.Config) (Options, error) {
+	o := Options{
 		BaseURL: cfg.API.BaseURL, Issuer: cfg.APIAuth.JWTIssuer, Audience: cfg.APIAuth.JWTAudience, TokenLife: cfg.APIAuth.JWTExpirationTime,
 		CLITokenLife: cfg.APIAuth.JWTCLIExpirationTime, Leeway: cfg.APIAuth.JWTLeeway, InstanceName: cfg.API.InstanceName,
 	}
@@ -33,10 +33,10 @@ func authOptions(cfg *config.Config) (auth.Options, error) {
 	return o, errors.Join(problems...)
 }
 
-func oidcOptions(cfg config.OIDC) (*auth.OIDCOptions, error) {
-	o := &auth.OIDCOptions{
+func oidcOptions(cfg config.OIDC) (*OIDCOptions, error) {
+	o := &OIDCOptions{
 		Issuer: cfg.Issuer, Name: cfg.Name, ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret, Scopes: cfg.Scopes,
-		UsernameClaim: cfg.UsernameClaim, GroupsClaim: cfg.GroupsClaim, DefaultRole: auth.Role(cfg.DefaultRole), Roles: map[string]auth.Role{},
+		UsernameClaim: cfg.UsernameClaim, GroupsClaim: cfg.GroupsClaim, DefaultRole: Role(cfg.DefaultRole), Roles: map[string]Role{},
 	}
 	if cfg.RoleMapping == "" {
 		return o, nil
@@ -47,7 +47,7 @@ func oidcOptions(cfg config.OIDC) (*auth.OIDCOptions, error) {
 	}
 	var problems []error
 	for group, text := range mapping {
-		r, err := auth.ParseRole(text)
+		r, err := ParseRole(text)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("[oidc] role_mapping: group %q: %w", group, err))
 		}
