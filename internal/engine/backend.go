@@ -34,6 +34,8 @@ type claimable struct {
 	expanded  int
 	upstreams map[airflow.TaskID][]int
 	offered   time.Time
+	// scheduled and queued are when the try was; a clear forgets them in the state.
+	scheduled, queued scheduler.Micros
 }
 
 // offer remembers what the claims of these dispatches will need.
@@ -60,7 +62,7 @@ func (e *Engine) claimableOf(g *scheduler.Graph, rs *scheduler.RunState, info ai
 	// INFO follows the step that queued the dispatch.
 	h := rs.Header
 	info.State, info.StartDate, info.ClearNumber = h.State, timePtr(h.StartDate), h.ClearNumber
-	c := &claimable{graph: g, info: info, try: int(ti.TryNumber), maxTries: int(ti.MaxTries)}
+	c := &claimable{graph: g, info: info, try: int(ti.TryNumber), maxTries: int(ti.MaxTries), scheduled: ti.Scheduled, queued: ti.Queued}
 	if ti.MapIndex >= 0 {
 		c.expanded = rs.InstancesOf(int(ti.Task))
 		c.upstreams = scheduler.UpstreamMapIndexes(g, rs, pos)
@@ -157,6 +159,7 @@ func (b *Backend) Claim(ctx context.Context, d worker.Dispatch, who worker.Ident
 	}
 	now := e.utcNow()
 	doc := store.AttemptDoc{Hostname: who.Hostname, PID: who.PID, Unixname: who.Unixname, StartDate: &now, FirstStart: &now, Queue: d.Queue, Executor: d.Executor}
+	doc.Scheduled, doc.Queued = int64(c.scheduled), int64(c.queued)
 	tc := &worker.TaskContext{
 		DAG: c.graph.DAG, Task: task, Run: c.info, TryNumber: c.try, MaxTries: c.maxTries,
 		ShouldRetry: task.Retries > 0 && c.try <= c.maxTries, StartDate: now,
@@ -202,6 +205,7 @@ func (b *Backend) claimFirst(ctx context.Context, d worker.Dispatch, who worker.
 		}
 		return nil, err // claimed, but the same worker may claim it again
 	}
+	doc.Scheduled, doc.Queued = int64(c.scheduled), int64(c.queued)
 	task := c.graph.DAG.Task(d.Key.TaskID)
 	tc := &worker.TaskContext{
 		DAG: c.graph.DAG, Task: task, Run: c.info, TryNumber: 1, MaxTries: c.maxTries,

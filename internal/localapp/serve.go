@@ -21,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/operator"
 	_ "github.com/gustflow/gust/internal/operator/sqldrivers" // the databases SQL tasks may use
 	"github.com/gustflow/gust/internal/operator/sqlop"
+	"github.com/gustflow/gust/internal/restapi"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
@@ -333,24 +334,11 @@ func (a *App) recover(ctx context.Context) error {
 	return a.Engine.Recover(ctx, engine.RecoverOptions{Lost: func(at store.Attempt) bool { return at.Hostname == self.Hostname }})
 }
 
-// handler serves what is open before the API exists.
+// handler serves the REST API, and remote workers where there are any.
 func (a *App) handler() (http.Handler, error) {
-	shell := apishell.Handler(apishell.Options{
-		Store: func(ctx context.Context) error {
-			_, err := a.Store.GetPool(ctx, airflow.DefaultPool)
-			return err
-		},
-		Parts: func(context.Context) apishell.Parts {
-			well := apishell.Part{Status: apishell.Healthy, Heartbeat: time.Now()} // they live in this process
-			ps := apishell.Parts{Scheduler: well, Triggerer: well}
-			if a.Processor != nil {
-				ps.DagProcessor = well
-			}
-			return ps
-		},
-	})
+	api := a.api()
 	if a.edge == nil {
-		return shell, nil
+		return api, nil
 	}
 	workers, err := a.workerServer()
 	if err != nil {
@@ -358,6 +346,28 @@ func (a *App) handler() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(remote.Prefix+"/", workers)
-	mux.Handle("/", shell)
+	mux.Handle("/", api)
 	return mux, nil
+}
+
+// followTime is how long an answer that follows a log or a run may last.
+const followTime = time.Hour
+
+// api is the REST API of this home.
+func (a *App) api() *restapi.API {
+	o := restapi.Options{
+		Store: a.Store, Engine: a.Engine, Logs: a.Logs, Bundles: a.Bundles, CheckParams: taskrunner.CheckParams, Follow: followTime, Log: a.log,
+		Health: func(context.Context) apishell.Parts {
+			well := apishell.Part{Status: apishell.Healthy, Heartbeat: time.Now()} // they live in this process
+			ps := apishell.Parts{Scheduler: well, Triggerer: well}
+			if a.Processor != nil {
+				ps.DagProcessor = well
+			}
+			return ps
+		},
+	}
+	if a.Auth != nil {
+		o.Auth = a.Auth.Middleware
+	}
+	return restapi.New(o)
 }

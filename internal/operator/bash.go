@@ -110,6 +110,7 @@ func runBash(ctx context.Context, t *taskrunner.Task, command string) (*taskrunn
 		args = []string{script}
 	}
 	log := t.Log.Named(subprocessLogger)
+	log.Info("Tmp dir root location: " + os.TempDir())
 	if args[0] == "-c" {
 		log.Info(fmt.Sprintf("Running command: ['%s', '-c', %s]", bashPath, pyrepr.Str(command)))
 	} else {

@@ -22,6 +22,7 @@ type field struct {
 	in       string // path, query, header; "" for members of bodies
 	typ      reflect.Type
 	required bool
+	omit     bool   // of answers: not always there
 	def      string // default, as text (query) or JSON (body)
 	hasDef   bool
 	checks
@@ -83,7 +84,8 @@ func planOf(t reflect.Type, body bool) *plan {
 			}
 		}
 		if fd.in == "" {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
+			fd.omit = strings.Contains(opts, "omit")
 			if name == "" || name == "-" {
 				panic(fmt.Sprintf("restapi: field %s.%s has neither path, query, header nor json tag", t, f.Name))
 			}

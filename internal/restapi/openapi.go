@@ -253,7 +253,7 @@ func (d *describer) object(t reflect.Type) any {
 	for i := range p.fields {
 		f := &p.fields[i]
 		props[f.name] = d.schema(f.typ, &f.checks, f)
-		if f.required || isAnswer(t) && !f.hasDef {
+		if f.required || isAnswer(t) && !f.hasDef && !f.omit {
 			required = append(required, f.name)
 		}
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	Bundles BundleReader
 	// Health tells how the parts of the installation are; nil: nothing is known.
 	Health func(context.Context) apishell.Parts
+	// CheckParams checks a run's conf against a DAG's params; nil: not checked.
+	CheckParams func(*airflow.DAG, json.RawMessage) error
 	// Follow lets answers take their time (logs that are followed, waiting for a
 	// run): a server of its own may, a function should not for long.
 	Follow time.Duration

@@ -50,6 +50,10 @@ type AttemptDoc struct {
 	RescheduleCount int    `json:"reschedule_count,omitempty"`
 	Queue           string `json:"queue,omitempty"`
 	Executor        string `json:"executor,omitempty"`
+	// Scheduled and Queued are when the instance was last scheduled and queued for
+	// this try, in microseconds since 1970.
+	Scheduled int64 `json:"s,omitempty"`
+	Queued    int64 `json:"q,omitempty"`
 	// Report is what the worker reported, for the engine to apply.
 	Report json.RawMessage `json:"report,omitempty"`
 	// XComs are the values small enough to travel inside the row.
