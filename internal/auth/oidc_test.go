@@ -41,6 +41,15 @@ type provider struct {
 	deny  bool
 }
 
+// providerKey is made once: it takes a while.
+var providerKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 const (
 	testClientID     = "gust-test"
 	testClientSecret = "s3cret/with+odd chars"
@@ -48,10 +57,7 @@ const (
 
 func newProvider(t *testing.T) *provider {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := providerKey()
 	p := &provider{t: t, key: key, codes: map[string]url.Values{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {

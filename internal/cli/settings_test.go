@@ -268,7 +268,7 @@ func TestConfigCommands(t *testing.T) {
 		t.Errorf("list: %s", got)
 	}
 	for _, o := range s.list("config", "list", "--section", "api") {
-		if none := o["no_effect"] != ""; none != (o["key"] == "page_size" || o["key"] == "maximum_page_limit" || o["key"] == "instance_name") {
+		if none := o["no_effect"] != ""; none != (o["key"] == "page_size" || o["key"] == "maximum_page_limit") {
 			t.Errorf("%v", o)
 		}
 	}

@@ -206,7 +206,7 @@ type API struct {
 	// and webhooks; empty for the address served. Default (empty).
 	BaseURL string `key:"base_url" default:""`
 	// InstanceName is shown by the web interface. Default Gust.
-	InstanceName string `key:"instance_name" default:"Gust" noeffect:"there is no web interface yet"`
+	InstanceName string `key:"instance_name" default:"Gust"`
 	// PageSize is how many items the API returns if asked for no number. Default 50.
 	PageSize int `key:"page_size" default:"50" min:"1" max:"1000" noeffect:"there is no API yet"`
 	// MaximumPageLimit is the most items one page of the API may hold. Default 100.
