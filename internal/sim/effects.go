@@ -129,12 +129,14 @@ func (c *checker) effect(op kv.Op) {
 	var p store.PendingEffect
 	unmarshal(c.w, op.Item, &p)
 	c.w.tracef("callback %s is pending until %s", name, p.When)
-	if e := c.effects[name]; e != nil && e.committed && !e.void && !c.deletion[p.Run] {
-		if !isDeadline(name) { // what is left of the deadlines is asked for whenever the run fails
+	if e := c.effects[name]; e != nil && e.committed && !e.void {
+		if isDeadline(name) { // what is left of the deadlines is asked for whenever the run fails
+			e.at, e.dropped = c.w.now, false
+			return
+		}
+		if !c.deletion[p.Run] {
 			c.w.fail("callback %s is asked for twice", name)
 		}
-		e.at, e.dropped = c.w.now, false
-		return
 	}
 	c.effects[name] = &effectSnap{run: p.Run, kind: p.Kind, at: c.w.now}
 }
