@@ -212,6 +212,10 @@ func (s *Service) Handler(rest http.Handler) http.Handler {
 //	GET    /auth/login       the login page; POST takes its form
 //	GET    /auth/logout      ends the session; POST too
 //	GET    /auth/oidc/…      sign-in by the identity provider
+//	GET    /auth/me          who one is
+//	POST   /auth/password    {"current_password","new_password"} -> 204
+//	GET    /auth/tokens      one's API tokens; POST {"name","role","scopes","days"} makes
+//	                         one -> 201 with "token"; DELETE /auth/tokens/{id}
 func (s *Service) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /auth/token", s.createToken(KindUser))
 	mux.HandleFunc("POST /auth/token/cli", s.createToken(KindCLI))
@@ -220,6 +224,7 @@ func (s *Service) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /auth/logout", s.logoutPage)
 	mux.HandleFunc("POST /auth/logout", s.logout)
 	mux.HandleFunc("GET /auth/static/{name}", serveStatic)
+	s.accountRoutes(mux)
 	if s.oidc != nil {
 		mux.HandleFunc("GET /auth/oidc/login", s.oidcLogin)
 		mux.HandleFunc("GET /auth/oidc/callback", s.oidcCallback)

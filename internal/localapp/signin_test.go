@@ -2,6 +2,8 @@ package localapp
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -72,5 +74,49 @@ func TestFirstAdminAfterACrash(t *testing.T) {
 	}
 	if st, err := os.Stat(first.File); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+}
+
+// TestSignedIn: what a server serves is behind sign-in, and its parts are told.
+func TestSignedIn(t *testing.T) {
+	a, err := Open(t.Context(), Options{Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	var first FirstSignIn
+	h, err := a.signedIn(t.Context(), ServeOptions{SignIn: func(f FirstSignIn) { first = f }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	post := func(password string) int {
+		t.Helper()
+		r, err := http.Post(srv.URL+"/auth/token", "application/json", strings.NewReader(`{"username":"admin","password":"`+password+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		if r.Header.Get("Content-Security-Policy") == "" {
+			t.Error("no security headers")
+		}
+		return r.StatusCode
+	}
+	if got := post(first.Password); got != http.StatusCreated {
+		t.Errorf("the first admin: %d", got)
+	}
+	if got := post("wrong"); got != http.StatusUnauthorized {
+		t.Errorf("somebody else: %d", got)
+	}
+	if r, err := http.Get(srv.URL + "/api/v2/version"); err != nil || r.StatusCode != http.StatusOK {
+		t.Errorf("the version needs no token: %v, %v", r, err)
+	} else {
+		r.Body.Close()
+	}
+	// A server that starts again keeps its users.
+	told := false
+	if _, err := a.signedIn(t.Context(), ServeOptions{SignIn: func(FirstSignIn) { told = true }}); err != nil || told {
+		t.Errorf("second start: told %v, %v", told, err)
 	}
 }
