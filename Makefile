@@ -133,6 +133,10 @@ test-dynamodb: ## Driver, store, engine and recorded cases on DynamoDB Local
 	localstack/install-dynamodb-local.sh
 	GUST_REQUIRE_DYNAMODB=1 $(GO) test -count=1 ./internal/store/kv/dynamokv ./internal/engine ./internal/scheduler
 
+.PHONY: test-upgrade
+test-upgrade: ## Old version, new version, old version on the same data, with runs under way
+	$(GO) test ./packaging/upgrade -count=1 -v
+
 .PHONY: test-localstack
 test-localstack: ## End-to-end suite on a LocalStack of its own (RUN=regexp)
 	localstack/test.sh $(if $(RUN),-run '$(RUN)')
