@@ -1,5 +1,5 @@
 // Command apiserver is the Lambda function that serves HTTP through a Function URL:
-// version and health, until the REST API is there.
+// the REST API behind sign-in.
 package main
 
 import "github.com/gustflow/gust/internal/lambdaentry/apifn"

@@ -86,6 +86,9 @@ func planOf(t reflect.Type, body bool) *plan {
 		if fd.in == "" {
 			name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
 			fd.omit = strings.Contains(opts, "omit")
+			if name == "-" && body {
+				continue
+			}
 			if name == "" || name == "-" {
 				panic(fmt.Sprintf("restapi: field %s.%s has neither path, query, header nor json tag", t, f.Name))
 			}

@@ -21,8 +21,12 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/apishell"
 	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsapp/awslogs"
 	"github.com/gustflow/gust/internal/awsenv"
+	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/restapi"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
 // Run is the main of the function; it never returns.
@@ -31,7 +35,7 @@ func Run() {
 	c, err := awsapp.FromEnv(awsenv.Table)
 	var h http.Handler
 	if err == nil {
-		h, err = NewHandler(context.Background(), c, awsapp.Options{Log: log})
+		h, err = NewHandler(context.Background(), c, awsapp.Options{Log: log}, os.Environ())
 	}
 	if err != nil {
 		log.Error("the API server cannot start", "err", err)
@@ -46,8 +50,9 @@ func Run() {
 // ticks every minute.
 const missedTicks = 3 * time.Minute
 
-// NewHandler returns the handler of an installation.
-func NewHandler(ctx context.Context, c awsapp.Config, o awsapp.Options) (http.Handler, error) {
+// NewHandler returns the handler of an installation, by the settings of an
+// environment: the REST API behind sign-in. It makes no network call.
+func NewHandler(ctx context.Context, c awsapp.Config, o awsapp.Options, environ []string) (http.Handler, error) {
 	app, err := awsapp.Open(ctx, c, o)
 	if err != nil {
 		return nil, err
@@ -56,10 +61,34 @@ func NewHandler(ctx context.Context, c awsapp.Config, o awsapp.Options) (http.Ha
 	if err != nil {
 		return nil, err
 	}
-	return apishell.Handler(apishell.Options{
-		Store: func(ctx context.Context) error { return StoreAnswers(ctx, st) },
-		Parts: func(ctx context.Context) apishell.Parts { return Parts(ctx, st, time.Now()) },
-	}), nil
+	settings, err := awsapp.Settings(environ, os.Getenv("LAMBDA_TASK_ROOT"))
+	if err != nil {
+		return nil, err
+	}
+	out, err := app.Outbox()
+	if err != nil {
+		return nil, err
+	}
+	signIn, err := app.Auth(environ)
+	if err != nil {
+		return nil, err
+	}
+	ro := restapi.Options{
+		Store: st, Auth: signIn.Middleware, CheckParams: taskrunner.CheckParams, Log: o.Log,
+		Engine: engine.New(engine.Options{Store: st, Outbox: out, Passive: true, Log: o.Log, Config: awsapp.EngineConfig(settings)}),
+		Health: func(ctx context.Context) apishell.Parts { return Parts(ctx, st, time.Now()) },
+	}
+	if c.DataBucket != "" {
+		if ro.Logs, err = awslogs.Open(app); err != nil {
+			return nil, err
+		}
+		bundles, err := app.Bundles(os.TempDir())
+		if err != nil {
+			return nil, err
+		}
+		ro.Bundles = bundles
+	}
+	return signIn.Handler(restapi.New(ro)), nil
 }
 
 // StoreAnswers reports whether the store can be read.

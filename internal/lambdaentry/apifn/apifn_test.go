@@ -14,6 +14,8 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/apishell"
+	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/lambdaentry/apifn"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/store/kv/memkv"
@@ -82,5 +84,28 @@ func TestParts(t *testing.T) {
 	}
 	if p := apifn.Parts(ctx, st, now.Add(2*time.Minute)); p.Scheduler.Status != apishell.Unhealthy || p.Triggerer.Status != apishell.Unhealthy || !p.Scheduler.Heartbeat.IsZero() {
 		t.Errorf("due for minutes: %+v", p)
+	}
+}
+
+// TestNewHandler checks that the function starts without a call to anything, and
+// that what needs no sign-in is open and the rest is not.
+func TestNewHandler(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-west-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
+	env := map[string]string{awsenv.Table: "t", awsenv.EventsQueueURL: "https://sqs.example/1/e", awsenv.TimersQueueURL: "https://sqs.example/1/t", awsenv.DataBucket: "b"}
+	c, err := awsapp.FromLookup(func(k string) (string, bool) { v, ok := env[k]; return v, ok })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := apifn.NewHandler(t.Context(), c, awsapp.Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/api/v2/version": 200, "/api/v2/dags": 401, "/api/v2/nope": 404, "/openapi.json": 200} {
+		out, err := apifn.Serve(t.Context(), h, events.LambdaFunctionURLRequest{RawPath: path, RequestContext: events.LambdaFunctionURLRequestContext{HTTP: events.LambdaFunctionURLRequestContextHTTPDescription{Method: "GET"}}})
+		if err != nil || out.StatusCode != want {
+			t.Errorf("%s: %d %.200s %v, expected %d", path, out.StatusCode, out.Body, err, want)
+		}
 	}
 }
