@@ -154,6 +154,11 @@ func (e *Engine) manualRun(dag *airflow.DAG, o TriggerOptions, now time.Time) (t
 
 // act carries out an intervention on a run and waits for its commit.
 func (e *Engine) act(ctx context.Context, key store.RunKey, action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)) (scheduler.ActionResult, error) {
+	return e.actOnce(ctx, key, nil, action)
+}
+
+// actOnce is act with a mark, if not nil, that is written with the intervention.
+func (e *Engine) actOnce(ctx context.Context, key store.RunKey, mark *store.PendingEffect, action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)) (scheduler.ActionResult, error) {
 	info, err := e.store.GetRun(ctx, key)
 	if err != nil {
 		return scheduler.ActionResult{}, fmt.Errorf("run %s: %w", key, err)
@@ -161,7 +166,7 @@ func (e *Engine) act(ctx context.Context, key store.RunKey, action func(*schedul
 	r := e.lookup(info)
 	var res scheduler.ActionResult
 	done := make(chan error, 1)
-	ev := Event{Done: done, Action: func(g *scheduler.Graph, rs *scheduler.RunState, now time.Time) (scheduler.ActionResult, error) {
+	ev := Event{Done: done, Mark: mark, Action: func(g *scheduler.Graph, rs *scheduler.RunState, now time.Time) (scheduler.ActionResult, error) {
 		var err error
 		res, err = action(g, rs, now)
 		return res, err
@@ -194,6 +199,10 @@ type ClearRequest struct {
 	// LatestVersion moves the run to the newest version of its DAG first.
 	LatestVersion bool
 	User          string
+	// mark is written with the clear, before which once is called: an error of it
+	// leaves the run alone. nil: there is none.
+	mark *store.PendingEffect
+	once func(context.Context) error
 }
 
 // Clear clears task instances of a run, so that they run again.
@@ -214,7 +223,12 @@ func (e *Engine) Clear(ctx context.Context, key store.RunKey, q ClearRequest) (s
 			return scheduler.ActionResult{}, err
 		}
 	}
-	res, err := e.act(ctx, key, func(g *scheduler.Graph, rs *scheduler.RunState, now time.Time) (scheduler.ActionResult, error) {
+	res, err := e.actOnce(ctx, key, q.mark, func(g *scheduler.Graph, rs *scheduler.RunState, now time.Time) (scheduler.ActionResult, error) {
+		if q.once != nil {
+			if err := q.once(ctx); err != nil {
+				return scheduler.ActionResult{}, err
+			}
+		}
 		var all scheduler.ActionResult
 		if latest != nil && rs.Header.DagHash != m.LatestHash {
 			all = scheduler.Rebase(g, latest, rs, now)

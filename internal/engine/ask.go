@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,13 +108,19 @@ func (b *Backend) ask(ctx context.Context, d worker.Dispatch, id string, q quest
 // message must come again.
 func (e *Engine) answerAsk(ctx context.Context, d worker.Dispatch, id string) error {
 	raw, done, err := e.store.GetAsk(ctx, d.Key, id)
-	if isNotFound(err) || err == nil && done != nil {
+	if isNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	var q question
+	if done != nil {
+		if json.Unmarshal(raw, &q) == nil && q.Clear != nil {
+			return e.store.DeletePendingEffect(ctx, askMark(d, id)) // who answered may have died before
+		}
+		return nil
+	}
 	if err := json.Unmarshal(raw, &q); err != nil {
 		return e.reply(ctx, d, id, nil, fmt.Errorf("question of %s: %w", d, err))
 	}
@@ -131,7 +138,7 @@ func (e *Engine) answerAsk(ctx context.Context, d worker.Dispatch, id string) er
 		info, err = e.Trigger(ctx, triggerOptions(*q.Trigger))
 		run = &info
 	case q.Clear != nil:
-		_, err = e.Clear(ctx, *q.Clear, ClearRequest{ClearOptions: scheduler.ClearOptions{ResetDagRun: true}})
+		return e.clearAsked(ctx, d, id, *q.Clear)
 	case q.Variable != "" && q.Sealed != nil:
 		err = e.store.PutSealedVariable(ctx, q.Variable, q.Sealed)
 	case q.Variable != "":
@@ -143,6 +150,43 @@ func (e *Engine) answerAsk(ctx context.Context, d worker.Dispatch, id string) er
 		return err
 	}
 	return e.reply(ctx, d, id, run, err)
+}
+
+// errCleared says that a clear was carried out for the same question before.
+var errCleared = errors.New("cleared before")
+
+// askMark is the id of the mark that what a dispatch asked for was done.
+func askMark(d worker.Dispatch, id string) string { return "asked#" + d.String() + "#" + id }
+
+// clearAsked clears a run because a task asked for it, once: cleared a second time,
+// by a message that came again, the run would lose what it has done since. The
+// clear is written together with a mark, which stays until the answer is there.
+func (e *Engine) clearAsked(ctx context.Context, d worker.Dispatch, id string, run store.RunKey) error {
+	mark := store.PendingEffect{ID: askMark(d, id), Run: run, Kind: effectAsked, When: e.utcNow()}
+	_, err := e.Clear(ctx, run, ClearRequest{
+		ClearOptions: scheduler.ClearOptions{ResetDagRun: true}, mark: &mark,
+		// In this order: the mark goes when the answer has come.
+		once: func(ctx context.Context) error {
+			if _, err := e.store.GetPendingEffect(ctx, mark.ID); !isNotFound(err) {
+				return cmp.Or(err, errCleared)
+			}
+			_, done, err := e.store.GetAsk(ctx, d.Key, id)
+			if err == nil && done != nil {
+				err = errCleared
+			}
+			return err
+		},
+	})
+	if errors.Is(err, errCleared) {
+		err = nil
+	}
+	if transient(err) {
+		return err
+	}
+	if err := e.reply(ctx, d, id, nil, err); err != nil {
+		return err
+	}
+	return e.store.DeletePendingEffect(ctx, mark.ID)
 }
 
 func (e *Engine) reply(ctx context.Context, d worker.Dispatch, id string, run *airflow.DagRun, err error) error {

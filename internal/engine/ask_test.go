@@ -2,7 +2,9 @@ package engine_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/engine/enginetest"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/store/kv/faultkv"
 	"github.com/gustflow/gust/internal/store/kv/memkv"
 	"github.com/gustflow/gust/internal/worker"
 )
@@ -86,5 +89,99 @@ func TestTasksAskTheScheduler(t *testing.T) {
 	}
 	if err := b.ClearDagRun(ctx, dispatch, k.DagID, k.RunID); !errors.Is(err, airflow.ErrSuperseded) {
 		t.Errorf("a dispatch that was taken away: %v", err)
+	}
+}
+
+// TestAskedClearHappensOnce: whoever clears a run for a task may die before the task
+// has its answer; the message comes again and the run keeps what it has done since.
+func TestAskedClearHappensOnce(t *testing.T) {
+	for _, finished := range []bool{false, true} {
+		t.Run(fmt.Sprintf("finished %t", finished), func(t *testing.T) {
+			ctx := t.Context()
+			answers := true
+			d := faultkv.New(memkv.New(memkv.Options{}), faultkv.Options{Seed: 1, Odds: func(c faultkv.Call) faultkv.Odds {
+				if !answers && c.Method == "write" && strings.HasPrefix(c.Key.SK, "ASK#") {
+					return faultkv.Odds{FailBefore: 1}
+				}
+				return faultkv.Odds{}
+			}})
+			h := enginetest.NewShared(d, engine.Config{Parallelism: -1, DefaultPoolSlots: -1}, nil)
+			register(t, h, enginetest.Chain("asks", 1))
+			register(t, h, enginetest.Chain("asked", 2))
+			trigger(t, h, "asks", "r")
+			h.Engine.Drain(ctx)
+			dispatch := h.Queue.Take()[0]
+			if _, err := h.Backend.Claim(ctx, dispatch, h.Who); err != nil {
+				t.Fatal(err)
+			}
+			k := trigger(t, h, "asked", "r")
+			step := func() { // the first task of the run that is asked for
+				t.Helper()
+				h.Engine.Drain(ctx)
+				ds := h.Queue.Take()
+				if len(ds) != 1 {
+					t.Fatalf("%d dispatches", len(ds))
+				}
+				tc, err := h.Backend.Claim(ctx, ds[0], h.Who)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := h.Finish(ctx, ds[0], tc, enginetest.Success(nil)); err != nil {
+					t.Fatal(err)
+				}
+				h.Engine.Drain(ctx)
+			}
+			step()
+			if finished {
+				step()
+			} else {
+				h.Queue.Take()
+			}
+			m := engine.ReportOf(dispatch)
+			m.Kind, m.Cause = engine.MessageAsk, "clear#1"
+			question := fmt.Sprintf(`{"dispatch_seq":%d,"clear":{"DagID":"asked","RunID":"r"}}`, dispatch.DispatchSeq)
+			if err := h.Store.PutAsk(ctx, dispatch.Key, m.Cause, json.RawMessage(question), h.Clock.Now()); err != nil {
+				t.Fatal(err)
+			}
+			handle := func(count int) []int {
+				h.Engine = h.NewEngine(false)
+				h.Backend = engine.NewBackend(h.Engine, nil, nil, nil)
+				return h.Engine.Handle(ctx, []engine.Delivery{{Message: m, ReceiveCount: count}})
+			}
+			answers = false
+			if failed := handle(1); len(failed) != 1 {
+				t.Fatal("the answer was not stored, and the message does not come again")
+			}
+			step() // what was cleared runs again
+			tries := func() (sum int) {
+				tis, err := h.Engine.TaskInstances(ctx, k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, ti := range tis {
+					sum += ti.TryNumber
+					if ti.TaskID == "t000" && ti.State != airflow.TISuccess {
+						t.Errorf("%s is %s", ti.TaskID, ti.State)
+					}
+				}
+				return sum
+			}
+			before := tries()
+			answers = true
+			for i := range 2 {
+				if failed := handle(2 + i); len(failed) > 0 {
+					t.Fatal("failed")
+				}
+			}
+			if n := tries(); n != before {
+				t.Errorf("%d tries became %d: the run was cleared again", before, n)
+			}
+			if _, answer, err := h.Store.GetAsk(ctx, dispatch.Key, m.Cause); err != nil || string(answer) != "{}" {
+				t.Errorf("answer %s %v", answer, err)
+			}
+			if ps, err := h.Store.ListPendingEffects(ctx); err != nil || len(ps) > 0 {
+				t.Errorf("left: %+v %v", ps, err)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -17,6 +18,9 @@ const (
 	effectDagCallback  = "dag_callback"
 	effectDeadline     = "deadline"
 	effectTaskCallback = "task_callback"
+	// effectAsked is not to be carried out: it says that what a task asked for was
+	// done, until the task has its answer.
+	effectAsked = "asked"
 )
 
 // callbackDoc is what a pending callback needs to run, also in another process.
@@ -199,6 +203,7 @@ func (e *Engine) recoverCallbacks(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pending callbacks: %w", err)
 	}
+	ps = slices.DeleteFunc(ps, func(p store.PendingEffect) bool { return p.Kind == effectAsked })
 	e.runCallbacks(ps)
 	return nil
 }

@@ -430,6 +430,8 @@ type Event struct {
 	// the caller knows whether it still wants it.
 	Action func(*scheduler.Graph, *scheduler.RunState, time.Time) (scheduler.ActionResult, error)
 	Done   chan<- error
+	// Mark is written with the step that carries Action out.
+	Mark *store.PendingEffect
 	// Claimed says that the dispatch was claimed (kept in memory only), at Started;
 	// zero is when the event is taken. With a Report, Started is when its dispatch was claimed.
 	Claimed bool

@@ -636,6 +636,9 @@ func (e *Engine) RunPendingCallback(ctx context.Context, id string) error {
 	return e.runCallback(ctx, p)
 }
 
+// askKept is longer than any message about a question comes again.
+const askKept = 15 * 24 * time.Hour
+
 // resendCallbacks submits again the callbacks that have been pending for long.
 func (e *Engine) resendCallbacks(ctx context.Context) error {
 	if e.callbackQueue == nil {
@@ -648,6 +651,14 @@ func (e *Engine) resendCallbacks(ctx context.Context) error {
 	var ids []string
 	now := e.utcNow()
 	for _, p := range ps {
+		if p.Kind == effectAsked {
+			if now.Sub(p.When) > askKept { // whoever answered died before the mark was gone
+				if err := e.store.DeletePendingEffect(ctx, p.ID); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		if now.Sub(p.When) > 5*time.Minute || p.Kind == effectDeadline && !p.When.After(now) {
 			ids = append(ids, p.ID)
 		}

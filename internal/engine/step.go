@@ -30,6 +30,7 @@ type outcome struct {
 	// else committed a step.
 	behind  bool
 	pending []store.PendingEffect
+	marks   []store.PendingEffect // of actions that the step carries out
 	// inputs, facts and granted are kept for the record of the step.
 	inputs  []Input
 	facts   *scheduler.Facts
@@ -344,6 +345,9 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 		}
 		o.transitions = append(o.transitions, res.Transitions...)
 		o.effects = append(o.effects, res.Effects...)
+		if ev.Mark != nil {
+			o.marks = append(o.marks, *ev.Mark)
+		}
 	case ev.Core != nil:
 		rep := *ev.Core
 		e.applyCore(r, rep, o, now)
@@ -568,7 +572,7 @@ func (e *Engine) commit(ctx context.Context, r *run, o *outcome) error {
 		}
 	}
 	rs := r.state
-	if len(o.transitions) == 0 && !rs.HeaderDirty && r.version > 0 || len(o.transitions) > 0 && onlyClaims(o) && !rs.HeaderDirty {
+	if len(o.marks) == 0 && !rs.HeaderDirty && (len(o.transitions) == 0 && r.version > 0 || len(o.transitions) > 0 && onlyClaims(o)) {
 		return nil
 	}
 	for len(r.encoded) < len(rs.Chunks) {
@@ -581,12 +585,12 @@ func (e *Engine) commit(ctx context.Context, r *run, o *outcome) error {
 			dirty = append(dirty, i)
 		}
 	}
-	if len(dirty) == 0 && !rs.HeaderDirty && r.version > 0 {
+	if len(dirty) == 0 && !rs.HeaderDirty && r.version > 0 && len(o.marks) == 0 {
 		return nil
 	}
 	o.pending = e.pendingCallbacks(r, o, e.utcNow())
 	v, err := e.store.CommitRun(ctx, r.key, store.RunCommit{
-		Base: r.version, Header: scheduler.Encode(rs), Chunks: r.encoded, Dirty: dirty, Effects: o.pending, Wake: r.armed,
+		Base: r.version, Header: scheduler.Encode(rs), Chunks: r.encoded, Dirty: dirty, Effects: slices.Concat(o.pending, o.marks), Wake: r.armed,
 	})
 	if err != nil {
 		return err
