@@ -29,27 +29,27 @@ func Built() bool {
 	return err == nil
 }
 
-// Handler serves the UI below a path prefix ("" or "/" for none, "/gust" for one
-// behind a proxy that keeps it; the request's path must still carry it). Hashed
-// assets may be kept for ever; pages are asked for again each time. Any path that
-// is no file gets the page, which reads its own address.
-func Handler(prefix string) http.Handler {
-	return handler(files, prefix)
+// Handler serves the UI. base is the path that browsers reach it under, "" or "/x";
+// the request's path does not carry it any more. Hashed assets may be kept for ever;
+// pages are asked for again each time. Any path that is no file gets the page, which
+// reads its own address.
+func Handler(base string) http.Handler {
+	return handler(files, base)
 }
 
 type site struct {
-	files  fs.FS
-	prefix string // begins and ends with a slash
-	page   []byte
+	files fs.FS
+	page  []byte
 }
 
-func handler(files fs.FS, prefix string) http.Handler {
-	s := &site{files: files, prefix: "/" + strings.Trim(prefix, "/") + "/"}
-	if s.prefix == "//" {
-		s.prefix = "/"
+func handler(files fs.FS, base string) http.Handler {
+	s := &site{files: files}
+	href := "/"
+	if base = strings.Trim(base, "/"); base != "" {
+		href = "/" + base + "/"
 	}
 	if page, err := fs.ReadFile(files, "dist/index.html"); err == nil {
-		s.page = bytes.Replace(page, []byte(`<base href="/"`), []byte(`<base href="`+html.EscapeString(s.prefix)+`"`), 1)
+		s.page = bytes.Replace(page, []byte(`<base href="/"`), []byte(`<base href="`+html.EscapeString(href)+`"`), 1)
 	}
 	return s
 }
@@ -66,15 +66,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	name, below := strings.CutPrefix(r.URL.Path, s.prefix)
-	if !below {
-		if r.URL.Path+"/" == s.prefix {
-			http.Redirect(w, r, s.prefix, http.StatusMovedPermanently)
-			return
-		}
-		http.NotFound(w, r)
-		return
-	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")

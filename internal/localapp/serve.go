@@ -23,6 +23,7 @@ import (
 	"github.com/gustflow/gust/internal/operator/sqlop"
 	"github.com/gustflow/gust/internal/restapi"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/uiapi"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/proc"
 	"github.com/gustflow/gust/internal/worker/pyproc"
@@ -334,9 +335,15 @@ func (a *App) recover(ctx context.Context) error {
 	return a.Engine.Recover(ctx, engine.RecoverOptions{Lost: func(at store.Attempt) bool { return at.Hostname == self.Hostname }})
 }
 
-// handler serves the REST API, and remote workers where there are any.
+// handler serves the REST API, the web UI, and remote workers where there are any.
 func (a *App) handler() (http.Handler, error) {
-	api := a.api()
+	var api http.Handler = a.api()
+	if a.Auth != nil {
+		api = uiapi.Site{
+			Options: uiapi.Options{Store: a.Store, Engine: a.Engine, Now: time.Now, Warn: a.log.Warn},
+			API:     api, Auth: a.Auth.Middleware, BaseURL: a.Options.BaseURL,
+		}.Handler()
+	}
 	if a.edge == nil {
 		return api, nil
 	}
