@@ -17,7 +17,7 @@ func TestEmulatedHop(t *testing.T) {
 	cpu := calibrated(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := site(t, emusite.Options{Cloud: awsemu.Options{Warm: 12, CPU: cpu}})
-		defer s.Cloud.Close()
+		defer s.Close()
 		const runs, length = 60, 25
 		if err := s.Register(t.Context(), enginetest.Chain("chain", length)); err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestEmulatedChain(t *testing.T) {
 	cpu := calibrated(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := site(t, emusite.Options{Work: sleeps(10 * time.Second), Cloud: awsemu.Options{Warm: 2, CPU: cpu}})
-		defer s.Cloud.Close()
+		defer s.Close()
 		if err := s.Register(t.Context(), enginetest.Chain("chain", 10)); err != nil {
 			t.Fatal(err)
 		}

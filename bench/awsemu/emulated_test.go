@@ -23,6 +23,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsemu"
 	"github.com/gustflow/gust/internal/awsemu/emusite"
+	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/engine/enginetest"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -87,8 +88,19 @@ func taskOf(k store.RunKey, task string) airflow.TaskInstanceKey {
 	return airflow.TaskInstanceKey{DagID: k.DagID, RunID: k.RunID, TaskID: airflow.TaskID(task), MapIndex: airflow.Unmapped}
 }
 
-// vCPU is what a function of 1,024 MB has of one: computing takes so much longer.
-const vCPU = 1024.0 / 1769
+// The memory of the functions by default (infra), in MB.
+const (
+	schedulerMB = 1024
+	workerMB    = 1024
+)
+
+// vCPU is what a function has of one: computing takes so much longer.
+func vCPU(function string) float64 {
+	if function == awsenv.Scheduler {
+		return schedulerMB / 1769.0
+	}
+	return workerMB / 1769.0
+}
 
 var (
 	calibrateOnce sync.Once
@@ -96,13 +108,13 @@ var (
 )
 
 // calibrated measures what handlers compute, one at a time, and returns it as
-// charged to functions of 1,024 MB.
+// charged to functions of their memory.
 func calibrated(t *testing.T) awsemu.CPU {
 	t.Helper()
 	calibrateOnce.Do(func() {
 		synctest.Test(t, func(t *testing.T) {
 			s := site(t, emusite.Options{TickOff: true, Cloud: awsemu.Options{Warm: 1, CPU: calibration.Record}})
-			defer s.Cloud.Close()
+			defer s.Close()
 			if err := s.Register(t.Context(), enginetest.Chain("warmup", 60)); err != nil {
 				t.Fatal(err)
 			}
@@ -110,9 +122,13 @@ func calibrated(t *testing.T) awsemu.CPU {
 				t.Fatal(err)
 			}
 		})
-		fmt.Printf("computing time per call, measured here (charged × %.2f: functions of 1,024 MB)\n%s", 1/vCPU, calibration.String())
+		fmt.Printf("computing time per call, measured here (charged × %.2f to the scheduler of %d MB, × %.2f to workers of %d MB)\n%s",
+			1/vCPU(awsenv.Scheduler), schedulerMB, 1/vCPU(awsenv.Worker), workerMB, calibration.String())
 	})
-	return calibration.Medians(1 / vCPU)
+	medians := calibration.Medians(1)
+	return func(function, operation string, real time.Duration) time.Duration {
+		return time.Duration(float64(medians(function, operation, real)) / vCPU(function))
+	}
 }
 
 // report prints figures, with the word that they must carry.

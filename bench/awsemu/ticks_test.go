@@ -54,7 +54,7 @@ func TestEmulatedTicks(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := site(t, emusite.Options{Handlers: handlersOnAWS, Cloud: awsemu.Options{Warm: -1, CPU: cpu, Limits: true}})
-				defer s.Cloud.Close()
+				defer s.Close()
 				if err := s.RegisterMany(t.Context(), n, noon, nextNoon()); err != nil {
 					t.Fatal(err)
 				}
@@ -129,7 +129,7 @@ func TestEmulatedDue(t *testing.T) {
 					o.Cloud.Kill = k.kill
 				}
 				s := site(t, o)
-				defer s.Cloud.Close()
+				defer s.Close()
 				if err := s.RegisterMany(t.Context(), c.n, noon, at); err != nil {
 					t.Fatal(err)
 				}

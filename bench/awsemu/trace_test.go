@@ -46,7 +46,7 @@ func TestTraceOfDynamoDB(t *testing.T) {
 			}
 		}
 		s := site(t, o)
-		defer s.Cloud.Close()
+		defer s.Close()
 		if err := s.Register(t.Context(), branch); err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func asMeasured(cpu awsemu.CPU) awsemu.CPU {
 	return func(function, operation string, real time.Duration) time.Duration {
 		d := cpu(function, operation, real)
 		if function == awsenv.Scheduler {
-			d = max(d, time.Duration(float64(real)/float64(runtime.GOMAXPROCS(0))/vCPU))
+			d = max(d, time.Duration(float64(real)/float64(runtime.GOMAXPROCS(0))/vCPU(function)))
 		}
 		return d
 	}
@@ -54,7 +54,7 @@ func TestEmulatedParallel125(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := site(t, emusite.Options{Work: sleeps(10 * time.Second), Burst: c.burst, TaskPollers: c.poller, Cloud: awsemu.Options{Warm: c.warm, CPU: asMeasured(cpu), Limits: true}})
-				defer s.Cloud.Close()
+				defer s.Close()
 				if err := s.Register(t.Context(), fan("wide", 125)); err != nil {
 					t.Fatal(err)
 				}
@@ -90,7 +90,7 @@ func TestEmulatedMap10000(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := site(t, emusite.Options{Burst: true, Cloud: awsemu.Options{Warm: -1, CPU: asMeasured(cpu), Limits: true}})
-				defer s.Cloud.Close()
+				defer s.Close()
 				err := s.Register(t.Context(), enginetest.DAG{ID: "map", Fields: map[string]any{"max_active_tasks": 100000}, Tasks: []enginetest.Task{{ID: "m", ExpandLit: c.width}, {ID: "end", Upstream: []string{"m"}}}})
 				if err != nil {
 					t.Fatal(err)

@@ -14,13 +14,14 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/gustflow/gust/internal/awsenv"
+	"github.com/gustflow/gust/internal/awsmeter"
+	"github.com/gustflow/gust/internal/awsmeter/sdkmeter"
 	"github.com/gustflow/gust/internal/blob"
 	"github.com/gustflow/gust/internal/blob/s3blob"
 	"github.com/gustflow/gust/internal/bundle"
@@ -36,9 +37,14 @@ import (
 type Options struct {
 	// AWS replaces the configuration of the environment; for tests.
 	AWS *aws.Config
+	// Load finds region and credentials outside of functions (awsgeneral.Load). nil:
+	// both are in the environment.
+	Load Load
 	// WrapDriver puts something around the store's driver (a meter); may be nil.
 	WrapDriver func(kv.Driver) kv.Driver
-	Log        *slog.Logger // nil: discarded
+	// Meter counts the calls of all clients; nil: nobody counts.
+	Meter *awsmeter.Meter
+	Log   *slog.Logger // nil: discarded
 }
 
 // App opens the parts of an installation. It is safe for concurrent use. Every
@@ -51,6 +57,10 @@ type App struct {
 	Invoke func(ctx context.Context, function string, payload []byte) error
 	// Listener is told what the scheduler's steps change; nil = nobody.
 	Listener engine.Listener
+	// OpenKeys opens the keys of variables and connections, OpenBackend the secrets
+	// backend; nil: this process reads neither (see package awskeys).
+	OpenKeys    func(ctx context.Context) (store.Sealer, error)
+	OpenBackend func() (engine.Secrets, error)
 
 	aws    aws.Config
 	driver func() (kv.Driver, error)
@@ -71,9 +81,12 @@ func Open(ctx context.Context, c Config, o Options) (*App, error) {
 		a.aws = *o.AWS
 	} else {
 		var err error
-		if a.aws, err = awsConfig(ctx); err != nil {
+		if a.aws, err = awsConfig(ctx, o.Load); err != nil {
 			return nil, err
 		}
+	}
+	if o.Meter != nil {
+		sdkmeter.Install(&a.aws, o.Meter)
 	}
 	a.keys = &lazyKeys{open: a.openKeys}
 	a.driver = sync.OnceValues(func() (kv.Driver, error) {
@@ -160,16 +173,22 @@ func (a *App) Close() error {
 	return d.Close()
 }
 
-// awsConfig reads the region and credentials. In a Lambda function both are in
-// the environment, and the general search (files, roles, metadata services)
-// would only cost time.
-func awsConfig(ctx context.Context) (aws.Config, error) {
+// Load is the search for region and credentials in files, roles and metadata
+// services. It is a parameter because functions have both in their environment, and
+// the search would be a tenth of their code.
+type Load func(ctx context.Context, client *awshttp.BuildableClient) (aws.Config, error)
+
+// awsConfig reads the region and credentials from the environment, or by load.
+func awsConfig(ctx context.Context, load Load) (aws.Config, error) {
 	httpClient := newHTTPClient()
 	region := os.Getenv("AWS_REGION")
 	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
-	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" && !serviceEndpoints() && region != "" && id != "" && secret != "" {
+	if load == nil || os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" && region != "" && id != "" && secret != "" {
+		if region == "" || id == "" || secret == "" {
+			return aws.Config{}, errors.New("AWS configuration: AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not all set: Lambda sets them for functions")
+		}
 		c := aws.Config{
-			Region: region, HTTPClient: httpClient, RetryMode: aws.RetryModeStandard,
+			Region: region, HTTPClient: httpClient, RetryMode: aws.RetryModeStandard, ConfigSources: []any{serviceEndpoints{}},
 			Credentials: credentials.NewStaticCredentialsProvider(id, secret, os.Getenv("AWS_SESSION_TOKEN")),
 		}
 		if u := os.Getenv("AWS_ENDPOINT_URL"); u != "" {
@@ -177,7 +196,7 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 		}
 		return c, nil
 	}
-	c, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(httpClient))
+	c, err := load(ctx, httpClient)
 	if err != nil {
 		return c, fmt.Errorf("AWS configuration: %w", err)
 	}
@@ -187,15 +206,14 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 	return c, nil
 }
 
-// serviceEndpoints reports whether the environment names endpoints of single
-// services (AWS_ENDPOINT_URL_SQS, …), which takes the general search.
-func serviceEndpoints() bool {
-	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "AWS_ENDPOINT_URL_") {
-			return true
-		}
-	}
-	return false
+// serviceEndpoints are those of single services (AWS_ENDPOINT_URL_SQS, …), which the
+// SDK's clients ask for by this method.
+type serviceEndpoints struct{}
+
+// GetServiceBaseEndpoint returns the endpoint of a service, by its SDK id.
+func (serviceEndpoints) GetServiceBaseEndpoint(_ context.Context, sdkID string) (string, bool, error) {
+	u := os.Getenv("AWS_ENDPOINT_URL_" + strings.ToUpper(strings.ReplaceAll(sdkID, " ", "_")))
+	return u, u != "", nil
 }
 
 // newHTTPClient makes the client that all services share. Idle connections are

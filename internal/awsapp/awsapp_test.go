@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsenv"
@@ -144,14 +147,19 @@ func TestOpenIsLazy(t *testing.T) {
 	if _, err := a.keys.Seal([]byte("x"), nil); err == nil || !strings.Contains(err.Error(), awsenv.KeysSecret) {
 		t.Errorf("keys: %v", err)
 	}
-	for _, backend := range []string{"", "secretsmanager", "ssm"} {
-		a.Config.SecretsBackend, a.Config.SecretsPrefix = backend, "team/airflow"
+	a.Config.KeysSecret = "secret"
+	if _, err := a.keys.Open([]byte("x"), nil); !errors.Is(err, errNoKeys) {
+		t.Errorf("keys of a process that has none: %v", err)
+	}
+	a.Config.SecretsBackend = "ssm"
+	if _, err := a.Secrets(nil); err == nil || !strings.Contains(err.Error(), awsenv.SecretsBackend) {
+		t.Errorf("a backend in a process that reads no secrets: %v", err)
+	}
+	a.Config.SecretsBackend = ""
+	{
 		s, err := a.Secrets([]string{"AIRFLOW_VAR_X=1", "AIRFLOW_CONN_DB=postgres://u:p@h/db", "OTHER=2"})
 		if err != nil {
 			t.Fatal(err)
-		}
-		if backend != "" {
-			continue // it would be asked first
 		}
 		if v, ok, err := s.Variable(t.Context(), "x"); err != nil || !ok || v.Value != "1" {
 			t.Errorf("variable: %+v %v %v", v, ok, err)
@@ -165,6 +173,42 @@ func TestOpenIsLazy(t *testing.T) {
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCredentials: in a function all is in the environment, also the endpoints of
+// single services; elsewhere somebody must search.
+func TestCredentials(t *testing.T) {
+	for _, name := range []string{"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_LAMBDA_RUNTIME_API"} {
+		t.Setenv(name, "")
+	}
+	if _, err := ClientConfig(t.Context()); err == nil || !strings.Contains(err.Error(), "AWS_ACCESS_KEY_ID") {
+		t.Errorf("nothing is set: %v", err)
+	}
+	searched := 0
+	load := func(context.Context, *awshttp.BuildableClient) (aws.Config, error) {
+		searched++
+		return aws.Config{Region: "eu-west-1"}, nil
+	}
+	if c, err := awsConfig(t.Context(), load); err != nil || c.Region != "eu-west-1" || searched != 1 {
+		t.Errorf("on a machine: %v %v, searched %d times", c.Region, err, searched)
+	}
+	for name, v := range map[string]string{"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "token", "AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://one", "AWS_LAMBDA_RUNTIME_API": "x"} {
+		t.Setenv(name, v)
+	}
+	for _, l := range []Load{nil, load} {
+		c, err := awsConfig(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := c.Credentials.Retrieve(t.Context())
+		if err != nil || keys.AccessKeyID != "id" || keys.SecretAccessKey != "key" || keys.SessionToken != "token" || c.Region != "us-east-1" || *c.BaseEndpoint != "http://all" || searched != 1 {
+			t.Errorf("in a function: %+v %v, searched %d times", c, err, searched)
+		}
+		one, two := secretsmanager.NewFromConfig(c).Options().BaseEndpoint, sqs.NewFromConfig(c).Options().BaseEndpoint
+		if one == nil || *one != "http://one" || two == nil || *two != "http://all" {
+			t.Errorf("endpoints %v %v", one, two)
+		}
 	}
 }
 

@@ -8,4 +8,4 @@ import (
 
 // ClientConfig is what clients of functions are made from that are no part of an
 // App: region, credentials and connections of this process.
-func ClientConfig(ctx context.Context) (aws.Config, error) { return awsConfig(ctx) }
+func ClientConfig(ctx context.Context) (aws.Config, error) { return awsConfig(ctx, nil) }

@@ -2,6 +2,7 @@ package awsapp
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -51,9 +52,15 @@ func (l *lazyKeys) Open(ciphertext, associated []byte) ([]byte, error) {
 	return k.Open(ciphertext, associated)
 }
 
+// errNoKeys is what a process says that was not made to read secrets.
+var errNoKeys = errors.New("this process has no keys of variables and connections: it must not need them (package awskeys)")
+
 func (a *App) openKeys(ctx context.Context) (store.Sealer, error) {
 	if a.Config.KeysSecret == "" {
 		return nil, missing(awsenv.KeysSecret)
 	}
-	return openKeys(ctx, a)
+	if a.OpenKeys == nil {
+		return nil, errNoKeys
+	}
+	return a.OpenKeys(ctx)
 }

@@ -2,30 +2,14 @@ package awsapp
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/connection"
 	"github.com/gustflow/gust/internal/engine"
-	"github.com/gustflow/gust/internal/secrets"
-	"github.com/gustflow/gust/internal/secretsbackend"
-	"github.com/gustflow/gust/internal/secretsbackend/awssecrets"
-	"github.com/gustflow/gust/internal/store"
 )
-
-// openKeys derives the keys of variables and connections from their secret.
-func openKeys(ctx context.Context, a *App) (store.Sealer, error) {
-	k, err := secrets.OpenRemote(ctx, awssecrets.KeyVersions(secretsmanager.NewFromConfig(a.aws), a.Config.KeysSecret), secrets.RemoteOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("the secret from which variables and connections are encrypted (%s): %w", awsenv.KeysSecret, err)
-	}
-	return k, nil
-}
 
 // Secrets are the places where variables and connections are looked for before
 // the store: the secrets backend, if one is configured, then the environment
@@ -41,25 +25,14 @@ func (a *App) Secrets(environ []string) (engine.Secrets, error) {
 	if a.Config.SecretsBackend == "" {
 		return out, nil
 	}
-	b, err := a.secretsBackend()
+	if a.OpenBackend == nil {
+		return nil, fmt.Errorf("%s is set, but this process reads no secrets", awsenv.SecretsBackend)
+	}
+	b, err := a.OpenBackend()
 	if err != nil {
 		return nil, err
 	}
 	return append(chain{b}, out...), nil
-}
-
-// secretsBackend is the one of the deployment, with Airflow's names below its prefix.
-func (a *App) secretsBackend() (engine.Secrets, error) {
-	class, root := secretsbackend.SecretsManager, a.Config.SecretsPrefix
-	if a.Config.SecretsBackend == "ssm" {
-		class, root = secretsbackend.ParameterStore, "/"+strings.TrimPrefix(a.Config.SecretsPrefix, "/")
-	}
-	root = strings.TrimSuffix(root, "/")
-	kwargs, err := json.Marshal(map[string]any{"connections_prefix": root + "/connections", "variables_prefix": root + "/variables", "config_prefix": nil})
-	if err != nil {
-		return nil, err
-	}
-	return awssecrets.NewBackend(a.aws, class, string(kwargs), secretsbackend.Options{Log: a.Log})
 }
 
 // chain asks one place after the other.

@@ -315,6 +315,13 @@ func (f *Function) use() {
 	f.Counts.MostBusy = max(f.Counts.MostBusy, f.busy)
 }
 
+// GBSeconds is what Lambda bills for the time of all invocations.
+func (f *Function) GBSeconds() float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.Counts.Billed.Seconds() * float64(f.o.MemoryMB) / 1024
+}
+
 // String summarises the function.
 func (f *Function) String() string {
 	f.mu.Lock()

@@ -31,16 +31,16 @@ func NewReporter(function string, out io.Writer, getenv func(string) string, lab
 	return r
 }
 
-// Begin starts an invocation for labels, one per message of its event, whose
-// bodies have that many bytes in all (0 messages: none came from a queue). The
-// returned function ends it and writes the line.
+// Begin starts an invocation for labels, one per message of its event. The bodies
+// have that many bytes in all; 0: they came from no queue. The returned function
+// ends it and writes the line.
 func (r *Reporter) Begin(bytes int, labels ...Label) (end func()) {
 	if r == nil {
 		return func() {}
 	}
 	began := time.Now()
 	return func() {
-		if len(labels) > 0 {
+		if bytes > 0 {
 			r.Meter.Delivered(bytes, labels...)
 		}
 		r.Meter.Invoked(time.Since(began), labels...)

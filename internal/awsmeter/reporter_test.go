@@ -30,6 +30,11 @@ func TestReporter(t *testing.T) {
 	if l, ok := awsmeter.ParseLine(out.Bytes()); !ok || len(l.Usage) != 1 || l.Usage[0].Invocations != 1 || l.Usage[0].SQS != 0 {
 		t.Errorf("a tick: %s", out.String())
 	}
+	out.Reset()
+	r.Begin(0, task)() // an asynchronous invocation, past the queue
+	if l, ok := awsmeter.ParseLine(out.Bytes()); !ok || len(l.Usage) != 1 || l.Usage[0].Label() != task || l.Usage[0].SQS != 0 || l.Usage[0].Invocations != 1 {
+		t.Errorf("past the queue: %s", out.String())
+	}
 	var none *awsmeter.Reporter
 	none.Begin(1, task)()
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsapp/awskeys"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/scheduler"
@@ -39,6 +40,7 @@ func (s *site) wire() error {
 	if err != nil {
 		return err
 	}
+	awskeys.Enable(app)
 	if s.store, err = app.Store(); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsapp"
 	"github.com/gustflow/gust/internal/awsapp/awsecs"
+	"github.com/gustflow/gust/internal/awsapp/awsgeneral"
 	"github.com/gustflow/gust/internal/awsapp/awsworker"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/dagprocessor"
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 	if home := os.Getenv(playVariable); home != "" {
 		environ := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, playVariable) })
 		stop := make(chan struct{})
-		err := awsworker.RunMachine(context.Background(), awsworker.MachineOptions{Home: home, Environ: environ, Stop: stop, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		err := awsworker.RunMachine(context.Background(), awsworker.MachineOptions{Home: home, Environ: environ, Stop: stop, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}, awsgeneral.Load)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

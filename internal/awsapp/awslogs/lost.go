@@ -14,7 +14,6 @@ import (
 	"github.com/gustflow/gust/internal/tasklog"
 	"github.com/gustflow/gust/internal/tasklog/cwlogs"
 	"github.com/gustflow/gust/internal/worker"
-	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
 // EndLost makes the engine end the log of every dispatch whose worker vanished
@@ -25,7 +24,7 @@ func EndLost(a *awsapp.App, e *engine.Engine) {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // a line of log must not hold a batch up
 		defer cancel()
 		t := tasklog.Try{Key: d.Key, Number: at.TryNumber, Hostname: at.Hostname}
-		err := cwlogs.Append(ctx, cloudwatchlogs.NewFromConfig(a.AWS()), t, taskrunner.LevelError, "Task ended without a report: "+cause, time.Now())
+		err := cwlogs.Append(ctx, cloudwatchlogs.NewFromConfig(a.AWS()), t, tasklog.LevelError, "Task ended without a report: "+cause, time.Now())
 		if err != nil && !errors.Is(err, airflow.ErrNotFound) {
 			a.Log.WarnContext(ctx, "the log of a lost dispatch does not say so", "dispatch", d.String(), "cause", cause, "err", err)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsapp/awskeys"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor/lambdaexec"
@@ -79,6 +80,7 @@ func Open(a *awsapp.App, o Options) (*Worker, error) {
 	if o.Installation == "" {
 		o.Installation = "gust-" + strconv.Itoa(os.Getpid())
 	}
+	awskeys.Enable(a)
 	secrets, err := a.Secrets(o.Environ)
 	if err != nil {
 		return nil, err

@@ -41,8 +41,9 @@ type MachineOptions struct {
 }
 
 // RunMachine serves queues until Stop is closed, or runs the one dispatch that
-// the environment names (awsenv.ECSDispatch) and returns.
-func RunMachine(ctx context.Context, o MachineOptions) error {
+// the environment names (awsenv.ECSDispatch) and returns. load is awsgeneral.Load:
+// this package is in the worker function too, which must not carry it.
+func RunMachine(ctx context.Context, o MachineOptions, load awsapp.Load) error {
 	env := map[string]string{}
 	for _, kv := range o.Environ {
 		k, v, _ := strings.Cut(kv, "=")
@@ -72,7 +73,7 @@ func RunMachine(ctx context.Context, o MachineOptions) error {
 	if err != nil {
 		return err
 	}
-	app, err := awsapp.Open(ctx, c, awsapp.Options{Log: o.Log})
+	app, err := awsapp.Open(ctx, c, awsapp.Options{Log: o.Log, Load: load})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/gustflow/gust/internal/engine/enginetest"
 	"github.com/gustflow/gust/internal/lambdaentry/schedulerfn"
 	"github.com/gustflow/gust/internal/lambdaentry/workerfn"
+	"github.com/gustflow/gust/internal/observe"
 	"github.com/gustflow/gust/internal/store"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -56,8 +58,13 @@ type Options struct {
 	Handlers int
 	// Folder is where workers keep what they unpack.
 	Folder string
-	// Logs receives the logs of tasks; nil discards them.
+	// Logs receives the logs of functions, as CloudWatch Logs does; nil discards them.
 	Logs io.Writer
+	// Observe has the scheduler export what it does to its log, with the default
+	// metrics, as in profile prod.
+	Observe bool
+	// SchedulerMB and WorkerMB are the memory of the functions; default 1024.
+	SchedulerMB, WorkerMB int
 	// EngineConfig are changes to the scheduler's settings; may be nil.
 	EngineConfig func(*engine.Config)
 }
@@ -70,10 +77,11 @@ type Site struct {
 	Store  *store.Store
 	config awsapp.Config
 
-	mu     sync.Mutex
-	Starts map[airflow.TaskInstanceKey]time.Time // of the work itself
-	Ends   map[airflow.TaskInstanceKey]time.Time
-	Logged int64 // bytes of task logs
+	observers []*observe.Observer // guarded by mu
+	mu        sync.Mutex
+	Starts    map[airflow.TaskInstanceKey]time.Time // of the work itself
+	Ends      map[airflow.TaskInstanceKey]time.Time
+	Logged    int64 // bytes of the functions' logs
 }
 
 // Names of the parts.
@@ -114,30 +122,50 @@ func New(o Options) (*Site, error) {
 	if o.EngineConfig != nil {
 		o.EngineConfig(&engineConfig)
 	}
-	open := func() (*awsapp.App, error) {
+	open := func(m *awsmeter.Meter) (*awsapp.App, error) {
 		cfg := s.Cloud.Config()
 		sdkmeter.Install(&cfg, s.Meter)
-		return awsapp.Open(context.Background(), s.config, awsapp.Options{AWS: &cfg, Log: log})
+		return awsapp.Open(context.Background(), s.config, awsapp.Options{AWS: &cfg, Log: log, Meter: m})
 	}
-	_, err = s.Cloud.AddFunction(awsenv.Scheduler, awsemu.FunctionOptions{Timeout: 55 * time.Second, MemoryMB: 1024, Reserved: o.Reserved, New: func() (awsemu.Handler, error) {
-		a, err := open()
+	out := counting{s, o.Logs}
+	if o.SchedulerMB == 0 {
+		o.SchedulerMB = 1024
+	}
+	if o.WorkerMB == 0 {
+		o.WorkerMB = 1024
+	}
+	usage := func(function string, mb int) *awsmeter.Reporter {
+		return awsmeter.NewReporter(function, out, func(string) string { return strconv.Itoa(mb) }, awslabel.Of)
+	}
+	_, err = s.Cloud.AddFunction(awsenv.Scheduler, awsemu.FunctionOptions{Timeout: 55 * time.Second, MemoryMB: o.SchedulerMB, Reserved: o.Reserved, New: func() (awsemu.Handler, error) {
+		u := usage(awsenv.Scheduler, o.SchedulerMB)
+		a, err := open(u.Meter)
 		if err != nil {
 			return nil, err
 		}
 		awsburst.Enable(a)
+		var obs *observe.Observer
+		if o.Observe {
+			obs = observe.New(observe.Options{Log: log, CloudWatch: &observe.CloudWatch{To: out, Deployment: "gust-emulated", Metrics: awsenv.DefaultMetrics()}})
+			s.mu.Lock()
+			s.observers = append(s.observers, obs)
+			s.mu.Unlock()
+			a.Listener = obs.Listener()
+		}
 		e, err := a.Scheduler(engineConfig)
 		if err != nil {
 			return nil, err
 		}
-		h := schedulerfn.NewHandler(e, log)
+		h := schedulerfn.NewHandler(e, obs, u, log)
 		return awsemu.HandlerFunc(func(ctx context.Context, event json.RawMessage) (any, error) { return h(ctx, event) }), nil
 	}})
 	if err != nil {
 		return nil, err
 	}
 	hosts := 0
-	_, err = s.Cloud.AddFunction(awsenv.Worker, awsemu.FunctionOptions{Timeout: 900 * time.Second, MemoryMB: 1024, Reserved: o.Reserved, New: func() (awsemu.Handler, error) {
-		a, err := open()
+	_, err = s.Cloud.AddFunction(awsenv.Worker, awsemu.FunctionOptions{Timeout: 900 * time.Second, MemoryMB: o.WorkerMB, Reserved: o.Reserved, New: func() (awsemu.Handler, error) {
+		u := usage(awsenv.Worker, o.WorkerMB)
+		a, err := open(u.Meter)
 		if err != nil {
 			return nil, err
 		}
@@ -147,29 +175,29 @@ func New(o Options) (*Site, error) {
 		s.mu.Unlock()
 		w, err := awsworker.Open(a, awsworker.Options{
 			Identity: worker.Identity{Hostname: fmt.Sprintf("lambda/%d", n), PID: n, Unixname: "emulated"}, Config: settings, Operators: resolver{s, o.Work},
-			CacheDir: o.Folder, Environ: []string{"PATH=/usr/bin:/bin"}, Logs: counting{s, o.Logs}, Log: log,
+			CacheDir: o.Folder, Environ: []string{"PATH=/usr/bin:/bin"}, Logs: out, Log: log,
 		})
 		if err != nil {
 			return nil, err
 		}
-		h := workerfn.NewHandler(a, w, log, func(int) {})
+		h := workerfn.NewHandler(a, w, u, log, func(int) {})
 		return awsemu.HandlerFunc(func(ctx context.Context, event json.RawMessage) (any, error) { return h(ctx, event) }), nil
 	}})
 	if err != nil {
 		return nil, err
 	}
-	a, err := open()
+	a, err := open(nil)
 	if err != nil {
 		return nil, err
 	}
 	if s.Store, err = a.Store(); err != nil {
 		return nil, err
 	}
-	out, err := a.Outbox()
+	outbox, err := a.Outbox()
 	if err != nil {
 		return nil, err
 	}
-	s.Tools = engine.New(engine.Options{Store: s.Store, Outbox: out, Passive: true, Config: engineConfig, Log: log})
+	s.Tools = engine.New(engine.Options{Store: s.Store, Outbox: outbox, Passive: true, Config: engineConfig, Log: log})
 	if !o.TickOff {
 		var input any
 		if err := json.Unmarshal([]byte(awsenv.TickInput), &input); err != nil {
@@ -178,6 +206,17 @@ func New(o Options) (*Site, error) {
 		s.Cloud.AddRate(awsenv.Scheduler, input)
 	}
 	return s, nil
+}
+
+// Close ends the cloud and what runs on it.
+func (s *Site) Close() {
+	s.Cloud.Close()
+	s.mu.Lock()
+	observers := s.observers
+	s.mu.Unlock()
+	for _, o := range observers {
+		o.Close()
+	}
 }
 
 // resolver gives every class the same work, and notes when it is done.

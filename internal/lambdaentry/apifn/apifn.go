@@ -21,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/apishell"
 	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsapp/awskeys"
 	"github.com/gustflow/gust/internal/awsapp/awslogs"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/engine"
@@ -57,6 +58,7 @@ func NewHandler(ctx context.Context, c awsapp.Config, o awsapp.Options, environ 
 	if err != nil {
 		return nil, err
 	}
+	awskeys.Enable(app)
 	st, err := app.Store()
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsapp"
+	"github.com/gustflow/gust/internal/awsapp/awskeys"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/blob"
 	"github.com/gustflow/gust/internal/dagbucket"
@@ -74,6 +75,7 @@ func New(ctx context.Context, environ []string, o awsapp.Options) (*Function, er
 	if err != nil {
 		return nil, err
 	}
+	awskeys.Enable(app)
 	st, err := app.Store()
 	if err != nil {
 		return nil, err

@@ -20,6 +20,8 @@ import (
 	"github.com/gustflow/gust/internal/awsapp/awsecs"
 	"github.com/gustflow/gust/internal/awsapp/awslogs"
 	"github.com/gustflow/gust/internal/awsenv"
+	"github.com/gustflow/gust/internal/awsmeter"
+	"github.com/gustflow/gust/internal/awsmeter/awslabel"
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/observe"
@@ -47,7 +49,8 @@ type Scheduler interface {
 type schedulerFunction struct {
 	engine   Scheduler
 	log      *slog.Logger
-	observer *observe.Observer // nil: nothing is exported
+	observer *observe.Observer  // nil: nothing is exported
+	usage    *awsmeter.Reporter // nil: nothing is counted
 }
 
 func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunction, error) {
@@ -56,7 +59,8 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 	if err := errors.Join(err, serr); err != nil {
 		return nil, err
 	}
-	app, err := awsapp.Open(context.Background(), c, awsapp.Options{Log: log})
+	usage := awsmeter.NewReporter(awsenv.Scheduler, os.Stdout, os.Getenv, awslabel.Of)
+	app, err := awsapp.Open(context.Background(), c, awsapp.Options{Log: log, Meter: usage.Meter})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +80,7 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 		return nil, err
 	}
 	awslogs.EndLost(app, e)
-	return &schedulerFunction{engine: e, log: log, observer: observer}, nil
+	return &schedulerFunction{engine: e, log: log, observer: observer, usage: usage}, nil
 }
 
 // flushTime bounds what an invocation waits for collectors outside of AWS.
@@ -108,6 +112,12 @@ func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (re
 	if err := json.Unmarshal(raw, &ev); err != nil {
 		return res, fmt.Errorf("event: %w", err)
 	}
+	size, labels := 0, make([]awsmeter.Label, 0, len(ev.Records))
+	for _, r := range ev.Records {
+		size += len(r.Body)
+		labels = append(labels, awslabel.Message(r.Body))
+	}
+	defer f.usage.Begin(size, labels...)()
 	// A frozen process exports nothing.
 	defer func() {
 		if f.observer.On() {

@@ -20,7 +20,8 @@ import (
 	"github.com/gustflow/gust/internal/awsapp"
 	"github.com/gustflow/gust/internal/awsapp/awsworker"
 	"github.com/gustflow/gust/internal/awsenv"
-
+	"github.com/gustflow/gust/internal/awsmeter"
+	"github.com/gustflow/gust/internal/awsmeter/awslabel"
 	"github.com/gustflow/gust/internal/worker/sandbox"
 )
 
@@ -44,6 +45,7 @@ func Run() {
 type workerFunction struct {
 	app    *awsapp.App
 	worker *awsworker.Worker
+	usage  *awsmeter.Reporter // nil: nothing is counted
 	log    *slog.Logger
 	exit   func(code int)
 }
@@ -58,7 +60,8 @@ func newWorkerFunction(environ []string, log *slog.Logger) (*workerFunction, err
 	if err := errors.Join(err, serr); err != nil {
 		return nil, err
 	}
-	app, err := awsapp.Open(context.Background(), c, awsapp.Options{Log: log})
+	usage := awsmeter.NewReporter(awsenv.Worker, os.Stdout, os.Getenv, awslabel.Of)
+	app, err := awsapp.Open(context.Background(), c, awsapp.Options{Log: log, Meter: usage.Meter})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +79,7 @@ func newWorkerFunction(environ []string, log *slog.Logger) (*workerFunction, err
 	// The clients have what they need. From here on nothing started by this
 	// process can inherit a right.
 	sandbox.ScrubEnv(runtimeVariables...)
-	return &workerFunction{app: app, worker: w, log: log, exit: os.Exit}, nil
+	return &workerFunction{app: app, worker: w, usage: usage, log: log, exit: os.Exit}, nil
 }
 
 // lambdaScratch is where tasks may write: TMPDIR where the platform gave one, and
@@ -159,12 +162,19 @@ func (f *workerFunction) handle(ctx context.Context, raw json.RawMessage) (event
 	}
 	var res events.SQSEventResponse
 	if len(ev.Records) == 0 {
+		defer f.usage.Begin(0, awslabel.Message(string(raw)))()
 		if f.worker.Message(ctx, string(raw), limit, f.log) == awsworker.Redeliver {
 			return res, errors.New("the dispatch could not be started: the control plane does not answer")
 		}
 		f.leaveIfWorn()
 		return res, nil
 	}
+	size, labels := 0, make([]awsmeter.Label, 0, len(ev.Records))
+	for _, r := range ev.Records {
+		size += len(r.Body)
+		labels = append(labels, awslabel.Message(r.Body))
+	}
+	defer f.usage.Begin(size, labels...)()
 	for _, r := range ev.Records {
 		if f.worker.Message(ctx, r.Body, limit, f.log) == awsworker.Redeliver {
 			f.comeAgainSoon(ctx, r)

@@ -9,18 +9,14 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"github.com/gustflow/gust/internal/airflow"
-	"github.com/gustflow/gust/internal/secrets"
+	"github.com/gustflow/gust/internal/secrets/remotekeys"
 	"github.com/gustflow/gust/internal/secretsbackend"
 )
 
@@ -101,47 +97,19 @@ func translate(err error) error {
 	return err
 }
 
-// Open returns the backend that [secrets] backend and backend_kwargs name, with
-// the AWS configuration of the environment where they say nothing else.
-func Open(ctx context.Context, class, kwargs string, o secretsbackend.Options) (*secretsbackend.Backend, error) {
-	naming, c, err := secretsbackend.Parse(class, kwargs)
-	if err != nil {
-		return nil, err
-	}
-	var load []func(*config.LoadOptions) error
-	if c.Region != "" {
-		load = append(load, config.WithRegion(c.Region))
-	}
-	if c.Profile != "" {
-		load = append(load, config.WithSharedConfigProfile(c.Profile))
-	}
-	if c.AccessKeyID != "" {
-		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken)))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, load...)
-	if err != nil {
-		return nil, fmt.Errorf("secrets backend: AWS configuration: %w", err)
-	}
-	if cfg.Region == "" {
-		return nil, airflow.Invalid("[secrets] backend_kwargs", "no AWS region is known: set region_name there, or AWS_REGION")
-	}
-	if c.RoleARN != "" {
-		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), c.RoleARN))
-	}
-	return secretsbackend.New(naming, source(class, cfg, c.Endpoint), o), nil
-}
-
-// NewBackend is Open on a configuration that the caller has; arguments about the
-// client are left aside, except for the endpoint.
+// NewBackend returns the backend that [secrets] backend and backend_kwargs name, on a
+// configuration that the caller has: arguments about the client are left aside,
+// except for the endpoint. Package awsbackend minds them.
 func NewBackend(cfg aws.Config, class, kwargs string, o secretsbackend.Options) (*secretsbackend.Backend, error) {
 	naming, c, err := secretsbackend.Parse(class, kwargs)
 	if err != nil {
 		return nil, err
 	}
-	return secretsbackend.New(naming, source(class, cfg, c.Endpoint), o), nil
+	return secretsbackend.New(naming, Source(class, cfg, c.Endpoint), o), nil
 }
 
-func source(class string, cfg aws.Config, endpoint string) secretsbackend.Source {
+// Source is the service that a backend's class names; endpoint "" is its usual one.
+func Source(class string, cfg aws.Config, endpoint string) secretsbackend.Source {
 	if endpoint != "" {
 		cfg = cfg.Copy()
 		cfg.BaseEndpoint = &endpoint
@@ -158,10 +126,10 @@ type keyVersions struct {
 }
 
 // KeyVersions are AWSCURRENT and AWSPREVIOUS of a secret, by its ARN or name, for
-// secrets.OpenRemote. The secret is a text, such as GenerateSecretString makes.
-func KeyVersions(api ManagerAPI, id string) secrets.Versions { return keyVersions{api, id} }
+// remotekeys.Open. The secret is a text, such as GenerateSecretString makes.
+func KeyVersions(api ManagerAPI, id string) remotekeys.Versions { return keyVersions{api, id} }
 
-// Current implements secrets.Versions.
+// Current implements remotekeys.Versions.
 func (k keyVersions) Current(ctx context.Context) (string, error) {
 	v, ok, err := k.version(ctx, "AWSCURRENT")
 	if err == nil && !ok {
@@ -170,7 +138,7 @@ func (k keyVersions) Current(ctx context.Context) (string, error) {
 	return v, err
 }
 
-// Previous implements secrets.Versions.
+// Previous implements remotekeys.Versions.
 func (k keyVersions) Previous(ctx context.Context) (string, bool, error) {
 	return k.version(ctx, "AWSPREVIOUS")
 }

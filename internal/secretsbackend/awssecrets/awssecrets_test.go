@@ -16,7 +16,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsmeter/awstest"
-	"github.com/gustflow/gust/internal/secrets"
+	"github.com/gustflow/gust/internal/secrets/remotekeys"
 	"github.com/gustflow/gust/internal/secretsbackend"
 	"github.com/gustflow/gust/internal/secretsbackend/awssecrets"
 )
@@ -99,8 +99,8 @@ func TestKeysFromASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := awssecrets.KeyVersions(c, *out.ARN)
-	open := func() *secrets.Remote {
-		r, err := secrets.OpenRemote(t.Context(), v, secrets.RemoteOptions{})
+	open := func() *remotekeys.Keys {
+		r, err := remotekeys.Open(t.Context(), v, remotekeys.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestKeysFromASecret(t *testing.T) {
 	if err != nil || string(second[:5]) == string(first[:5]) {
 		t.Errorf("the key did not change: %v", err)
 	}
-	if _, err := secrets.OpenRemote(t.Context(), awssecrets.KeyVersions(c, "absent"), secrets.RemoteOptions{}); !errors.Is(err, airflow.ErrNotFound) {
+	if _, err := remotekeys.Open(t.Context(), awssecrets.KeyVersions(c, "absent"), remotekeys.Options{}); !errors.Is(err, airflow.ErrNotFound) {
 		t.Errorf("absent: want ErrNotFound, got %v", err)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/tasklog"
 	"github.com/gustflow/gust/internal/tasklog/taglog"
-	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
 // WriteAPI is what Append uses of *cloudwatchlogs.Client.
@@ -25,14 +24,14 @@ type WriteAPI interface {
 // Append adds a line to the log of a try whose worker can write none: it vanished.
 // The line goes to the stream that the worker wrote to, behind what it left there.
 // airflow.ErrNotFound: the try ran on no log stream, or the stream is gone.
-func Append(ctx context.Context, api WriteAPI, t tasklog.Try, level taskrunner.Level, event string, now time.Time) error {
+func Append(ctx context.Context, api WriteAPI, t tasklog.Try, level tasklog.Level, event string, now time.Time) error {
 	_, group, stream, ok := taglog.ParseHost(t.Hostname)
 	if !ok {
 		return fmt.Errorf("log of %s, try %d: %w in CloudWatch Logs: it ran on %q, which is no log stream", t.Key, t.Number, airflow.ErrNotFound, t.Hostname)
 	}
 	var b bytes.Buffer
 	l := taglog.New(&b, taglog.TagOf(t.Key, t.Number), taglog.Options{})
-	if err := l.WriteRecord(taskrunner.Record{Time: now, Level: level, Logger: "gust", Event: event}); err != nil {
+	if err := l.WriteRecord(tasklog.Record{Time: now, Level: level, Logger: "gust", Event: event}); err != nil {
 		return err
 	}
 	in := &cloudwatchlogs.PutLogEventsInput{LogGroupName: &group, LogStreamName: &stream}

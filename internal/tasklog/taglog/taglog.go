@@ -23,7 +23,6 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/tasklog"
-	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
 // Tag names the try that a line belongs to. Its keys and their order are part of
@@ -72,7 +71,7 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Log is the log of one dispatch; it implements taskrunner.LogSink. It is safe for
+// Log is the log of one dispatch; it implements tasklog.Sink. It is safe for
 // concurrent use, and several may share a writer whose Write is.
 type Log struct {
 	w      io.Writer
@@ -89,7 +88,7 @@ type Log struct {
 	err          error
 }
 
-var _ taskrunner.LogSink = (*Log)(nil)
+var _ tasklog.Sink = (*Log)(nil)
 
 // New returns a log that writes to w.
 func New(w io.Writer, tag Tag, o Options) *Log {
@@ -104,8 +103,8 @@ func New(w io.Writer, tag Tag, o Options) *Log {
 	return &Log{w: w, suffix: []byte(`,"tag":"` + tag.ID() + "\"}\n"), names: names[:len(names)-1], o: o}
 }
 
-// WriteRecord implements taskrunner.LogSink.
-func (l *Log) WriteRecord(r taskrunner.Record) error {
+// WriteRecord implements tasklog.Sink.
+func (l *Log) WriteRecord(r tasklog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text := r.Event
@@ -126,7 +125,7 @@ func (l *Log) WriteRecord(r taskrunner.Record) error {
 	return l.err
 }
 
-func (l *Log) put(r taskrunner.Record) {
+func (l *Log) put(r tasklog.Record) {
 	line := l.line(r)
 	if l.o.MaxBytes > 0 && (l.capped || l.written+int64(len(line)) > l.o.MaxBytes) {
 		l.keepTail(line)
@@ -143,7 +142,7 @@ func (l *Log) write(b []byte) {
 }
 
 // line renders a record; the result is valid until the next call.
-func (l *Log) line(r taskrunner.Record) []byte {
+func (l *Log) line(r tasklog.Record) []byte {
 	b := append(l.buf[:0], `{"timestamp":"`...)
 	b = r.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = append(b, `","level":`...)
@@ -165,7 +164,7 @@ func (l *Log) keepTail(line []byte) {
 	if !l.capped {
 		l.capped = true
 		kept := append([]byte(nil), line...)
-		l.write(l.line(taskrunner.Record{Time: l.o.Now(), Level: taskrunner.LevelWarning, Logger: "gust.tasklog", Event: fmt.Sprintf(
+		l.write(l.line(tasklog.Record{Time: l.o.Now(), Level: tasklog.LevelWarning, Logger: "gust.tasklog", Event: fmt.Sprintf(
 			"The log is longer than %d bytes ([gust] max_task_log_bytes): what follows is left out, except for its end, which appears when the task ends", l.o.MaxBytes)}))
 		line = kept
 	}
@@ -188,7 +187,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.skippedLines > 0 {
-		l.write(l.line(taskrunner.Record{Time: l.o.Now(), Level: taskrunner.LevelWarning, Logger: "gust.tasklog", Event: fmt.Sprintf("Log truncated: %d lines left out here", l.skippedLines)}))
+		l.write(l.line(tasklog.Record{Time: l.o.Now(), Level: tasklog.LevelWarning, Logger: "gust.tasklog", Event: fmt.Sprintf("Log truncated: %d lines left out here", l.skippedLines)}))
 	}
 	for rest := l.tail; len(rest) > 0; { // line by line: each is an event of its own
 		i := bytes.IndexByte(rest, '\n') + 1

@@ -7,35 +7,27 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/gustflow/gust/internal/tasklog"
 )
 
-// Level is the level of a log record, by Airflow's names.
-type Level string
+// Level is the severity of a record.
+type Level = tasklog.Level
 
 // The levels.
 const (
-	LevelDebug    Level = "debug"
-	LevelInfo     Level = "info"
-	LevelWarning  Level = "warning"
-	LevelError    Level = "error"
-	LevelCritical Level = "critical"
+	LevelDebug    = tasklog.LevelDebug
+	LevelInfo     = tasklog.LevelInfo
+	LevelWarning  = tasklog.LevelWarning
+	LevelError    = tasklog.LevelError
+	LevelCritical = tasklog.LevelCritical
 )
 
 // Record is one line of a task's log.
-type Record struct {
-	Time   time.Time
-	Level  Level
-	Logger string // e.g. task.stdout
-	Event  string // the text; may have several lines
-}
+type Record = tasklog.Record
 
-// LogSink takes the records of one dispatch. It must be safe for concurrent use.
-type LogSink interface {
-	// WriteRecord stores a record. Errors do not stop the task.
-	WriteRecord(r Record) error
-	// Close is called once, after the last record and before the report.
-	Close() error
-}
+// LogSink takes the records of one dispatch.
+type LogSink = tasklog.Sink
 
 // JSONLog writes records as Airflow 3's log files hold them: a JSON object a
 // line with timestamp, level, logger and event.

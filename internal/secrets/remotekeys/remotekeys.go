@@ -1,7 +1,15 @@
-package secrets
+// Package remotekeys encrypts variables and connections with keys that are derived
+// from a secret of a secret manager. Values have the form that package secrets, and
+// every earlier version of this one, wrote by Tink (AES-256-GCM with Tink's prefix).
+// It is made of the standard library alone: Tink brings the reflection of protocol
+// buffers, for which a program keeps code that nobody calls, and functions start
+// slower.
+package remotekeys
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,13 +19,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/aead/aesgcm"
-	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/secretdata"
-	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // Versions are the versions of a secret from which keys are derived; a secret
@@ -29,8 +30,8 @@ type Versions interface {
 	Previous(ctx context.Context) (secret string, ok bool, err error)
 }
 
-// RemoteOptions configure Remote. The zero value is a good default.
-type RemoteOptions struct {
+// Options configure Keys. The zero value is a good default.
+type Options struct {
 	// RefreshAfter is how old the key that encrypts may be before it is asked for
 	// again; default 5 min. A rotation of the secret is thus noticed that late.
 	RefreshAfter time.Duration
@@ -42,27 +43,27 @@ type RemoteOptions struct {
 	Now     func() time.Time
 }
 
-// Remote encrypts with a key derived from the current version of a secret and
-// decrypts with those of the current and the previous one (HKDF-SHA256, AES-256-GCM
+// Keys encrypt with a key derived from the current version of a secret and
+// decrypt with those of the current and the previous one (HKDF-SHA256, AES-256-GCM
 // in Tink's format; every ciphertext names its key). It is safe for concurrent use.
-// Nothing of it is written anywhere, and it prints as "secrets.Remote".
+// Nothing of it is written anywhere, and it prints as "remotekeys.Keys".
 //
 // After the secret has been rotated every value should be written again before it
 // is rotated once more (store.ResealSecrets): then the version before the previous
 // one is gone.
-type Remote struct {
+type Keys struct {
 	versions Versions
-	o        RemoteOptions
+	o        Options
 
 	refreshing sync.Mutex // one refresh at a time
 	mu         sync.RWMutex
-	aead       tink.AEAD
+	aead       *aeads
 	read       time.Time // of the secret, when it last succeeded
 	missed     time.Time // last attempt to find an unknown key
 }
 
-// OpenRemote reads the secret.
-func OpenRemote(ctx context.Context, v Versions, o RemoteOptions) (*Remote, error) {
+// Open reads the secret.
+func Open(ctx context.Context, v Versions, o Options) (*Keys, error) {
 	if o.RefreshAfter == 0 {
 		o.RefreshAfter = 5 * time.Minute
 	}
@@ -75,7 +76,7 @@ func OpenRemote(ctx context.Context, v Versions, o RemoteOptions) (*Remote, erro
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	r := &Remote{versions: v, o: o}
+	r := &Keys{versions: v, o: o}
 	if err := r.refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func OpenRemote(ctx context.Context, v Versions, o RemoteOptions) (*Remote, erro
 }
 
 // Seal encrypts; associated identifies the item the value belongs to.
-func (r *Remote) Seal(plaintext, associated []byte) ([]byte, error) {
+func (r *Keys) Seal(plaintext, associated []byte) ([]byte, error) {
 	r.mu.RLock()
 	old := r.o.Now().Sub(r.read) > r.o.RefreshAfter
 	r.mu.RUnlock()
@@ -94,12 +95,12 @@ func (r *Remote) Seal(plaintext, associated []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return r.current().Encrypt(plaintext, associated)
+	return r.current().seal(plaintext, associated)
 }
 
 // Open decrypts what Seal returned for the same associated data.
-func (r *Remote) Open(ciphertext, associated []byte) ([]byte, error) {
-	p, err := r.current().Decrypt(ciphertext, associated)
+func (r *Keys) Open(ciphertext, associated []byte) ([]byte, error) {
+	p, err := r.current().open(ciphertext, associated)
 	if err == nil {
 		return p, nil
 	}
@@ -117,22 +118,22 @@ func (r *Remote) Open(ciphertext, associated []byte) ([]byte, error) {
 	if rerr := r.refreshIn(); rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}
-	return r.current().Decrypt(ciphertext, associated)
+	return r.current().open(ciphertext, associated)
 }
 
-func (r *Remote) current() tink.AEAD {
+func (r *Keys) current() *aeads {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.aead
 }
 
-func (r *Remote) refreshIn() error {
+func (r *Keys) refreshIn() error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.o.Timeout)
 	defer cancel()
 	return r.refresh(ctx)
 }
 
-func (r *Remote) refresh(ctx context.Context) error {
+func (r *Keys) refresh(ctx context.Context) error {
 	r.refreshing.Lock()
 	defer r.refreshing.Unlock()
 	now := r.o.Now()
@@ -161,14 +162,47 @@ func (r *Remote) refresh(ctx context.Context) error {
 // minSecret is the least length of a secret: 32 characters of 62 kinds are 190 bits.
 const minSecret = 32
 
-// derive returns the AEAD of a secret's versions; the first one encrypts.
-func derive(versions []string) (tink.AEAD, error) {
-	params, err := aesgcm.NewParameters(aesgcm.ParametersOpts{KeySizeInBytes: 32, IVSizeInBytes: 12, TagSizeInBytes: 16, Variant: aesgcm.VariantTink})
-	if err != nil {
-		return nil, fmt.Errorf("derive the encryption keys: %w", err)
+// aeads are the keys of a secret's versions, by their ids; the first encrypts.
+type aeads struct {
+	first uint32
+	by    map[uint32]cipher.AEAD
+}
+
+// Tink's form of a ciphertext: a version, the key's id, the nonce, what AES-GCM gives.
+const (
+	tinkVersion = 1
+	prefixSize  = 1 + 4
+	nonceSize   = 12
+)
+
+func (a *aeads) seal(plaintext, associated []byte) ([]byte, error) {
+	out := append(make([]byte, 0, prefixSize+nonceSize+len(plaintext)+16), tinkVersion)
+	out = binary.BigEndian.AppendUint32(out, a.first)
+	// The cipher draws the nonce and puts it ahead of what it encrypts.
+	return a.by[a.first].Seal(out, nil, plaintext, associated), nil
+}
+
+// errOpen says no more: what is not authentic is no cause for details.
+var errOpen = errors.New("the value cannot be decrypted: it was encrypted with another key or for another item, or was changed")
+
+func (a *aeads) open(ciphertext, associated []byte) ([]byte, error) {
+	if len(ciphertext) < prefixSize || ciphertext[0] != tinkVersion {
+		return nil, errOpen
 	}
-	m := keyset.NewManager()
-	seen := map[uint32]bool{}
+	k, ok := a.by[binary.BigEndian.Uint32(ciphertext[1:prefixSize])]
+	if !ok {
+		return nil, errOpen
+	}
+	p, err := k.Open(nil, nil, ciphertext[prefixSize:], associated)
+	if err != nil {
+		return nil, errOpen
+	}
+	return p, nil
+}
+
+// derive returns the keys of a secret's versions; the first one encrypts.
+func derive(versions []string) (*aeads, error) {
+	out := &aeads{by: map[uint32]cipher.AEAD{}}
 	for i, v := range versions {
 		v = strings.TrimSpace(v)
 		if len(v) < minSecret {
@@ -181,39 +215,31 @@ func derive(versions []string) (tink.AEAD, error) {
 			return nil, fmt.Errorf("derive the encryption keys: %w", err)
 		}
 		id := max(1, binary.BigEndian.Uint32(material[32:]))
-		if seen[id] {
+		if i == 0 {
+			out.first = id
+		}
+		if out.by[id] != nil {
 			continue
 		}
-		seen[id] = true
-		k, err := aesgcm.NewKey(secretdata.NewBytesFromData(material[:32], insecuresecretdataaccess.Token{}), id, params)
+		block, err := aes.NewCipher(material[:32])
 		if err != nil {
 			return nil, fmt.Errorf("derive the encryption keys: %w", err)
 		}
-		got, err := m.AddKey(k)
-		if err != nil || got != id {
-			return nil, fmt.Errorf("derive the encryption keys: key %d of %d was not taken: %w", i+1, len(versions), err)
-		}
-		if i == 0 {
-			if err := m.SetPrimary(id); err != nil {
-				return nil, fmt.Errorf("derive the encryption keys: %w", err)
-			}
+		if out.by[id], err = cipher.NewGCMWithRandomNonce(block); err != nil {
+			return nil, fmt.Errorf("derive the encryption keys: %w", err)
 		}
 	}
-	h, err := m.Handle()
-	if err != nil {
-		return nil, fmt.Errorf("derive the encryption keys: %w", err)
-	}
-	return aead.New(h)
+	return out, nil
 }
 
 // String, GoString, Format and LogValue keep key material out of every message.
-func (r *Remote) String() string { return "secrets.Remote" }
+func (r *Keys) String() string { return "remotekeys.Keys" }
 
 // GoString implements fmt.GoStringer.
-func (r *Remote) GoString() string { return r.String() }
+func (r *Keys) GoString() string { return r.String() }
 
 // Format implements fmt.Formatter: every verb prints String.
-func (r *Remote) Format(s fmt.State, _ rune) { fmt.Fprint(s, r.String()) }
+func (r *Keys) Format(s fmt.State, _ rune) { fmt.Fprint(s, r.String()) }
 
 // LogValue implements slog.LogValuer.
-func (r *Remote) LogValue() slog.Value { return slog.StringValue(r.String()) }
+func (r *Keys) LogValue() slog.Value { return slog.StringValue(r.String()) }

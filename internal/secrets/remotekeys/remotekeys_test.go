@@ -1,14 +1,24 @@
-package secrets
+package remotekeys
 
 import (
 	"bytes"
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/aead/aesgcm"
+	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/secretdata"
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // rotating is a secret with two versions, as a secret manager keeps it.
@@ -31,9 +41,9 @@ func (r *rotating) rotate(next string) { r.previous, r.current = r.current, next
 
 func secretNo(n int) string { return strings.Repeat(string(rune('a'+n)), 64) }
 
-func openRemote(t *testing.T, v Versions, now *time.Time) *Remote {
+func openRemote(t *testing.T, v Versions, now *time.Time) *Keys {
 	t.Helper()
-	r, err := OpenRemote(t.Context(), v, RemoteOptions{Now: func() time.Time { return *now }})
+	r, err := Open(t.Context(), v, Options{Now: func() time.Time { return *now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +120,7 @@ func TestRemoteReadsSeldom(t *testing.T) {
 
 func TestRemoteTrouble(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	if _, err := OpenRemote(t.Context(), &rotating{current: "hunter2"}, RemoteOptions{}); err == nil || !strings.Contains(err.Error(), "at least 32") || strings.Contains(err.Error(), "hunter2") {
+	if _, err := Open(t.Context(), &rotating{current: "hunter2"}, Options{}); err == nil || !strings.Contains(err.Error(), "at least 32") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a short secret: %v", err)
 	}
 	v := &rotating{current: secretNo(0)}
@@ -153,7 +163,95 @@ func mustHex(t *testing.T, s string) []byte {
 func TestRemoteIsNeverPrinted(t *testing.T) {
 	now := time.Now()
 	r := openRemote(t, &rotating{current: secretNo(7)}, &now)
-	if got := fmt.Sprintf("%v %+v %#v %s %q %x", r, r, r, r, r, r); strings.Contains(got, "hhhh") || strings.Count(got, "secrets.Remote") != 6 {
+	if got := fmt.Sprintf("%v %+v %#v %s %q %x", r, r, r, r, r, r); strings.Contains(got, "hhhh") || strings.Count(got, "remotekeys.Keys") != 6 {
 		t.Errorf("printed %q", got)
+	}
+}
+
+// tinkOf is what encrypted values in earlier versions: the same keys in Tink.
+func tinkOf(t *testing.T, versions ...string) tink.AEAD {
+	t.Helper()
+	params, err := aesgcm.NewParameters(aesgcm.ParametersOpts{KeySizeInBytes: 32, IVSizeInBytes: 12, TagSizeInBytes: 16, Variant: aesgcm.VariantTink})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := keyset.NewManager()
+	for i, v := range versions {
+		material, err := hkdf.Key(sha256.New, []byte(v), []byte("gust/secrets"), "aes-256-gcm and key id, version 1", 32+4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := aesgcm.NewKey(secretdata.NewBytesFromData(material[:32], insecuresecretdataaccess.Token{}), binary.BigEndian.Uint32(material[32:]), params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := m.AddKey(k)
+		if err == nil && i == 0 {
+			err = m.SetPrimary(id)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := m.Handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := aead.New(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// TestBothWaysWithTink: an upgrade reads what Tink wrote, and after a rollback Tink
+// reads what was written since.
+func TestBothWaysWithTink(t *testing.T) {
+	now := time.Now()
+	ours := openRemote(t, &rotating{current: secretNo(1), previous: secretNo(0)}, &now)
+	theirs := tinkOf(t, secretNo(1), secretNo(0))
+	old := tinkOf(t, secretNo(0))
+	for _, plain := range []string{"", "x", "pässword", strings.Repeat("long ", 5000)} {
+		for _, ad := range [][]byte{nil, []byte("VARIABLE#x")} {
+			for name, by := range map[string]tink.AEAD{"current": theirs, "previous": old} {
+				c, err := by.Encrypt([]byte(plain), ad)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p, err := ours.Open(c, ad); err != nil || string(p) != plain {
+					t.Errorf("what Tink wrote with the %s version: %.20q, %v", name, p, err)
+				}
+			}
+			c, err := ours.Seal([]byte(plain), ad)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p, err := theirs.Decrypt(c, ad); err != nil || string(p) != plain {
+				t.Errorf("Tink reads %.20q, %v", p, err)
+			}
+		}
+	}
+}
+
+// TestChangedValuesDoNotOpen: every byte counts, and no length makes trouble.
+func TestChangedValuesDoNotOpen(t *testing.T) {
+	now := time.Now()
+	r := openRemote(t, &rotating{current: secretNo(1)}, &now)
+	c, err := r.Seal([]byte("value"), []byte("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := r.Seal([]byte("value"), []byte("a")); err != nil || bytes.Equal(c, again) {
+		t.Errorf("the same value has the same ciphertext, or %v", err)
+	}
+	for i := range c {
+		d := bytes.Clone(c)
+		d[i] ^= 0x40
+		if p, err := r.Open(d, []byte("a")); err == nil {
+			t.Errorf("with another byte %d it is %q", i, p)
+		}
+		if _, err := r.Open(c[:i], []byte("a")); err == nil {
+			t.Errorf("the first %d bytes open", i)
+		}
 	}
 }
