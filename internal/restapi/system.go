@@ -8,6 +8,7 @@ import (
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/apishell"
+	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/version"
 )
 
@@ -58,7 +59,7 @@ func registerSystem(a *API) {
 			return VersionInfo{Version: version.AirflowVersion, GitVersion: &own, GustVersion: own}, nil
 		})
 	Handle(a, Op{Method: "GET", Path: Base + "/monitor/health", ID: "get_health", Tag: "Monitor", Summary: "Get Health", Open: true}, health)
-	Handle(a, Op{Method: "GET", Path: "/openapi.json", ID: "get_openapi", Summary: "This description", Open: true, Answers: []any{map[string]any{}}},
+	Handle(a, Op{Method: "GET", Path: "/openapi.json", ID: "get_openapi", Summary: "This description", Action: auth.Read, Resource: auth.ResourceMenu, Answers: []any{map[string]any{}}},
 		func(r *Request, _ *nothing) (Raw, error) {
 			return Raw{ContentType: "application/json", Body: r.API.OpenAPI()}, nil
 		})

@@ -102,7 +102,7 @@ func TestNewHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]int{"/api/v2/version": 200, "/api/v2/dags": 401, "/api/v2/nope": 404, "/openapi.json": 200} {
+	for path, want := range map[string]int{"/api/v2/version": 200, "/api/v2/dags": 401, "/api/v2/nope": 404, "/openapi.json": 401} {
 		out, err := apifn.Serve(t.Context(), h, events.LambdaFunctionURLRequest{RawPath: path, RequestContext: events.LambdaFunctionURLRequestContext{HTTP: events.LambdaFunctionURLRequestContextHTTPDescription{Method: "GET"}}})
 		if err != nil || out.StatusCode != want {
 			t.Errorf("%s: %d %.200s %v, expected %d", path, out.StatusCode, out.Body, err, want)
