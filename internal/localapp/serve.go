@@ -376,5 +376,17 @@ func (a *App) api() *restapi.API {
 	if a.Auth != nil {
 		o.Auth = a.Auth.Middleware
 	}
+	// The processor is made after this handler.
+	o.Reparse = func(path string) {
+		if a.Processor != nil {
+			a.Processor.Reparse(path)
+		}
+	}
+	o.DagDeleted = func(ctx context.Context, id airflow.DagID) error {
+		if a.Processor == nil {
+			return nil
+		}
+		return a.Processor.Deleted(ctx, id)
+	}
 	return restapi.New(o)
 }

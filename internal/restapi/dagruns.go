@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 
 	"slices"
 	"strings"
@@ -266,20 +267,14 @@ func runOrders() Orders[airflow.DagRun] {
 			"duration":       func(r airflow.DagRun) SortKey { return ByFloat(duration(r)) },
 		},
 		Default: []string{"id"},
-		ID:      func(r airflow.DagRun) SortKey { return ByText(string(r.DagID) + "\x00" + string(r.RunID)) },
+		ID:      func(r airflow.DagRun) SortKey { return ByText(string(r.RunID) + "\x00" + string(r.DagID)) },
 	}
 }
 
-// created orders runs as Airflow's numbers do, which grow with every run that is
-// made; of a run that was cleared the time is that of its run_after.
-func created(r airflow.DagRun) SortKey {
-	if r.ClearNumber > 0 || r.QueuedAt == nil {
-		return ByTime(&r.RunAfter)
-	}
-	k := ByTime(r.QueuedAt)
-	k.F = float64(r.BackfillOrdinal)
-	return k
-}
+// created orders runs by run_after: that is the order of the index. Airflow's
+// numbers grow with every run that is made, which is the same but for runs of
+// dates gone by.
+func created(r airflow.DagRun) SortKey { return ByTime(&r.RunAfter) }
 
 // runFilter is what lists of runs filter by, whether of a query or a body.
 type runFilter struct {
@@ -317,7 +312,13 @@ func (f runFilter) window(r *Request, dag airflow.DagID, newestFirst bool) Windo
 			return r.visibleRuns(runs)
 		})
 	}
-	o := store.ListOptions{Descending: newestFirst}
+	o := f.bounds()
+	o.Descending = newestFirst
+	return f.dagWindow(r, dag, o)
+}
+
+// bounds are those of the index of a DAG's runs.
+func (f runFilter) bounds() (o store.ListOptions) {
 	for _, t := range []*Time{f.runAfter.Gte, f.runAfter.Gt} {
 		if t != nil {
 			o.From = max(o.From, store.RunsFrom(t.Time))
@@ -328,6 +329,12 @@ func (f runFilter) window(r *Request, dag airflow.DagID, newestFirst bool) Windo
 			o.To = store.RunsUntil(t.Time)
 		}
 	}
+	return o
+}
+
+// dagWindow reads the runs of one DAG, of those of a filter, or of all.
+func (f runFilter) dagWindow(r *Request, dag airflow.DagID, o store.ListOptions) Window[airflow.DagRun] {
+	a := r.API
 	return func(ctx context.Context, cursor string, limit int) ([]airflow.DagRun, string, error) {
 		var dags []airflow.DagID
 		switch {
@@ -440,11 +447,57 @@ func getRuns(r *Request, in *listRuns) (DAGRunCollectionResponse, error) {
 			return DAGRunCollectionResponse{}, err
 		}
 	}
+	if dag != "" && in.Cursor == nil && in.plain() {
+		return r.indexedRuns(in, f, dag)
+	}
 	return r.runPage(in.query(in.Ordering), f, dag, func(run airflow.DagRun) bool {
 		return !none && f.keep(run) && id(string(run.RunID)) && idPrefix(string(run.RunID)) && dagID(string(run.DagID)) && dagIDPrefix(string(run.DagID)) &&
 			(!hasUser || run.TriggeringUserName != "") && user(run.TriggeringUserName) && userPrefix(run.TriggeringUserName) &&
 			oneIn(in.DagVersion, run.DagVersion) && (consuming == nil || consuming[run.DagID] && run.RunType == airflow.RunTypeAssetTriggered)
 	})
+}
+
+// plain reports whether the index of a DAG's runs answers the list by itself: its
+// own order, and no filter but run_after.
+func (in *listRuns) plain() bool {
+	o := "id"
+	if len(in.OrderBy) > 0 {
+		o = strings.TrimPrefix(in.OrderBy[0], "-")
+	}
+	rest := *in
+	rest.CursorPaging, rest.Ordering, rest.RunAfterRange, rest.DagID = CursorPaging{}, Ordering{}, RunAfterRange{}, ""
+	return len(in.OrderBy) <= 1 && (o == "id" || o == "run_after") && in.RunAfterRange.Gt == nil && in.RunAfterRange.Lt == nil && reflect.DeepEqual(rest, listRuns{})
+}
+
+// indexedRuns answers a plain list: it counts keys and reads the page only.
+func (r *Request) indexedRuns(in *listRuns, f runFilter, dag airflow.DagID) (DAGRunCollectionResponse, error) {
+	o := f.bounds()
+	o.Descending = len(in.OrderBy) > 0 && strings.HasPrefix(in.OrderBy[0], "-")
+	limit := r.API.limit(r, in.Limit)
+	p, err := r.API.Store.PageRuns(r.Context(), dag, o, in.Offset, limit, r.API.ReadLimit)
+	out := DAGRunCollectionResponse{DagRuns: []DAGRunResponse{}, Total: p.Total}
+	if err != nil {
+		return out, err
+	}
+	ms := r.models()
+	for _, run := range p.Runs {
+		v, err := ms.run(run)
+		if err != nil {
+			return out, err
+		}
+		out.DagRuns = append(out.DagRuns, v)
+	}
+	if p.More {
+		out.TotalLimit = ptrTo(r.API.ReadLimit)
+		if n := len(p.Runs); n > 0 {
+			by, err := runOrders().parse(in.OrderBy)
+			if err != nil {
+				return out, err
+			}
+			out.Next = token{Order: strings.Join(in.OrderBy, ","), Keys: by.of(p.Runs[n-1])}.text()
+		}
+	}
+	return out, nil
 }
 
 // notAll reports whether a pattern asks for a text at all: a null has none.
@@ -466,7 +519,7 @@ func (r *Request) consumersOf(text string) (map[airflow.DagID]bool, error) {
 }
 
 func (r *Request) runPage(q Query, f runFilter, dag airflow.DagID, keep func(airflow.DagRun) bool) (DAGRunCollectionResponse, error) {
-	newest := len(q.OrderBy) == 0 || strings.HasPrefix(q.OrderBy[0], "-")
+	newest := len(q.OrderBy) > 0 && strings.HasPrefix(q.OrderBy[0], "-")
 	p, err := List(r, q, runOrders(), f.window(r, dag, newest), keep)
 	if err != nil {
 		return DAGRunCollectionResponse{}, err

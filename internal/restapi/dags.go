@@ -753,6 +753,11 @@ func deleteDag(r *Request, _ *dagPath) (Raw, error) {
 		return Raw{}, err
 	}
 	a.Engine.DagChanged(m.DagID)
+	if a.DagDeleted != nil {
+		if err := a.DagDeleted(ctx, m.DagID); err != nil {
+			return Raw{}, err
+		}
+	}
 	return Raw{ContentType: "application/json", Body: []byte("null")}, nil
 }
 

@@ -14,4 +14,5 @@ func registerAll(a *API) {
 	registerPatchTI(a)
 	registerBulkTI(a)
 	registerWait(a)
+	registerBulkRuns(a)
 }

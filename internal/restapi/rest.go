@@ -41,6 +41,12 @@ type Options struct {
 	Bundles BundleReader
 	// Health tells how the parts of the installation are; nil: nothing is known.
 	Health func(context.Context) apishell.Parts
+	// Reparse asks for a DAG file, by its path in the bundle, to be read again; nil:
+	// no file is read here.
+	Reparse func(path string)
+	// DagDeleted is told of a DAG that was deleted, so that its file is read as new;
+	// may be nil.
+	DagDeleted func(ctx context.Context, id airflow.DagID) error
 	// CheckParams checks a run's conf against a DAG's params; nil: not checked.
 	CheckParams func(*airflow.DAG, json.RawMessage) error
 	// Follow lets answers take their time (logs that are followed, waiting for a

@@ -27,6 +27,7 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/restapi"
 	"github.com/gustflow/gust/internal/store"
+	"github.com/gustflow/gust/internal/uiapi"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
@@ -90,7 +91,10 @@ func NewHandler(ctx context.Context, c awsapp.Config, o awsapp.Options, environ 
 		}
 		ro.Bundles = bundles
 	}
-	return signIn.Handler(restapi.New(ro)), nil
+	return signIn.Handler(uiapi.Site{
+		Options: uiapi.Options{Store: st, Engine: ro.Engine, Now: time.Now, Warn: o.Log.Warn},
+		API:     restapi.New(ro), Auth: signIn.Middleware, BaseURL: signIn.BaseURL(),
+	}.Handler()), nil
 }
 
 // StoreAnswers reports whether the store can be read.
