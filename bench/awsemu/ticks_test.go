@@ -1,6 +1,7 @@
 package awsemu_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -12,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/awsemu"
 	"github.com/gustflow/gust/internal/awsemu/emusite"
 	"github.com/gustflow/gust/internal/awsenv"
@@ -149,33 +149,23 @@ func TestEmulatedDue(t *testing.T) {
 					}
 				}
 				planned := time.Since(at)
-				b := billOf(s).minus(before)
-				u := s.Cloud.Table.Units
-				hottest := hottest(u.Hottest)
-				at2 := time.Now()
-				for time.Since(at2) < 10*time.Minute {
+				for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
 					if page, err := quiet.ActivePage(t.Context(), "", 1); err != nil || len(page.Runs) == 0 {
 						break
 					}
-					time.Sleep(time.Second)
 				}
+				b, u, n := billOf(s).minus(before), s.Cloud.Table.Units, float64(c.n)
 				runs, err := s.Runs(t.Context(), c.n)
 				if err != nil {
 					t.Fatal(err)
 				}
-				f := s.Cloud.Functions()[0]
-				for _, x := range s.Cloud.Functions() {
-					if x.Name == awsenv.Scheduler {
-						f = x
-					}
-				}
-				n := float64(c.n)
+				f := scheduler(s)
 				report(t, "%d DAGs due at once: all runs made after %.1f s (%.0f a second), first %s; ended after %.1f s: %v\n"+
 					"  a DAG: %.2f write units, %.2f read units, %.3f SQS calls, %.4f invocations, %.1f ms of 1 GB; %d throttled\n"+
 					"  scheduler: %d invocations, at most %d at once, %d killed\n  most write units of a partition within a second: %s\n%s",
-					c.n, planned.Seconds(), n/planned.Seconds(), runs.Created.Sub(at), time.Since(at).Seconds(), runs.States,
+					c.n, planned.Seconds(), n/planned.Seconds(), runs.Created.Sub(at).Round(time.Millisecond), runs.Ended.Sub(at).Seconds(), runs.States,
 					b.writes/n, b.reads/n, b.sqs/n, b.invocations/n, b.gbs*1000/n, u.Throttled,
-					f.Counts.Invocations, f.Counts.MostBusy, f.Counts.Killed, hottest, s)
+					f.Counts.Invocations, f.Counts.MostBusy, f.Counts.Killed, hottest(u.Hottest), s)
 				if made := runs.Made(); made != c.n {
 					t.Errorf("%d runs of %d DAGs", made, c.n)
 				}
@@ -188,14 +178,18 @@ func TestEmulatedDue(t *testing.T) {
 	}
 }
 
+// scheduler is the scheduler function of a site.
+func scheduler(s *emusite.Site) *awsemu.Function {
+	fs := s.Cloud.Functions()
+	return fs[slices.IndexFunc(fs, func(f *awsemu.Function) bool { return f.Name == awsenv.Scheduler })]
+}
+
 // hottest lists the partitions that were written most within a second.
 func hottest(units map[string]float64) string {
-	keys := slices.SortedFunc(maps.Keys(units), func(a, b string) int { return int(units[b] - units[a]) })
+	keys := slices.SortedFunc(maps.Keys(units), func(a, b string) int { return cmp.Compare(units[b], units[a]) })
 	out := ""
 	for _, k := range keys[:min(3, len(keys))] {
 		out += fmt.Sprintf("%s %.0f; ", k, units[k])
 	}
 	return out
 }
-
-var _ = airflow.RunQueued

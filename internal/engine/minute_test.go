@@ -293,3 +293,43 @@ func TestUnreadableItemsStopNothingElseShared(t *testing.T) {
 		t.Errorf("mended, its run is %s: %v", r.State, err)
 	}
 }
+
+// Unfinished runs beyond what a tick hands on wait for the next one, which goes on
+// where it stopped; a run that has just changed is left alone.
+func TestSweepOfManyRuns(t *testing.T) {
+	const n, most = 5200, 5000
+	ctx := t.Context()
+	h := enginetest.NewShared(memkv.New(memkv.Options{}), engine.Config{Parallelism: -1, DefaultPoolSlots: -1}, nil)
+	now := h.Clock.Now()
+	for i := range n {
+		info := airflow.DagRun{DagID: "d", RunID: airflow.RunID(fmt.Sprintf("r%04d", i)), State: airflow.RunRunning, QueuedAt: &now, RunAfter: now}
+		if err := h.Store.CreateRun(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swept := func() (runs []airflow.RunID) {
+		tick(t, ctx, h)
+		seen := map[airflow.RunID]bool{}
+		for _, m := range h.Outbox.Take(h.Clock.Now().Add(time.Hour)) {
+			if m.Kind != engine.MessageSweep || m.At.Sub(h.Clock.Now()) > 50*time.Second || seen[m.RunID] {
+				t.Fatalf("%+v", m)
+			}
+			seen[m.RunID] = true
+			runs = append(runs, m.RunID)
+		}
+		h.Clock.Advance(time.Minute)
+		return runs
+	}
+	if runs := swept(); len(runs) > 0 {
+		t.Errorf("%d young runs were looked at", len(runs))
+	}
+	// The first tick has read the first 5,000, young as they were.
+	for i, want := range []struct {
+		n     int
+		first airflow.RunID
+	}{{n - most, "r5000"}, {most, "r0000"}, {n - most, "r5000"}} {
+		if runs := swept(); len(runs) != want.n || runs[0] != want.first {
+			t.Errorf("tick %d looks at %d runs from %s, want %d from %s", i, len(runs), runs[0], want.n, want.first)
+		}
+	}
+}

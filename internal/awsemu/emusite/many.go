@@ -41,8 +41,9 @@ func (s *Site) RegisterMany(ctx context.Context, n int, cron string, next time.T
 
 // ManyRuns are the runs of DAGs made by RegisterMany.
 type ManyRuns struct {
-	States  map[airflow.DagRunState]int
-	Created time.Time // the first
+	States map[airflow.DagRunState]int
+	// Created is when the first was made, Ended when the last one ended.
+	Created, Ended time.Time
 }
 
 // Made is how many there are.
@@ -70,6 +71,9 @@ func (s *Site) Runs(ctx context.Context, n int) (ManyRuns, error) {
 			out.States[r.State]++
 			if at := *r.QueuedAt; out.Created.IsZero() || at.Before(out.Created) {
 				out.Created = at
+			}
+			if r.EndDate != nil && r.EndDate.After(out.Ended) {
+				out.Ended = *r.EndDate
 			}
 		}
 	}

@@ -53,8 +53,8 @@ type Options struct {
 	// TickOff leaves the minute's tick out.
 	TickOff bool
 	// Handlers is how many runs an invocation of the scheduler works on side by side;
-	// default 1. More may stop the clock of a bubble: one that waits for a mutex does
-	// not wait, to synctest, and the mutex's holder may be waiting for an answer.
+	// default 1, on AWS 8. With more, nothing may wait for a mutex whose holder waits for
+	// an answer: to synctest that is not waiting, and the clock of a bubble stands still.
 	Handlers int
 	// Folder is where workers keep what they unpack.
 	Folder string
