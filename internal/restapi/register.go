@@ -15,4 +15,5 @@ func registerAll(a *API) {
 	registerBulkTI(a)
 	registerWait(a)
 	registerBulkRuns(a)
+	registerOthers(a)
 }

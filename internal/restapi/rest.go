@@ -49,6 +49,9 @@ type Options struct {
 	DagDeleted func(ctx context.Context, id airflow.DagID) error
 	// CheckParams checks a run's conf against a DAG's params; nil: not checked.
 	CheckParams func(*airflow.DAG, json.RawMessage) error
+	// TestConnection tries a connection ([core] test_connection); nil: disabled, as
+	// it is by default.
+	TestConnection func(context.Context, airflow.Connection) (ok bool, message string)
 	// Follow lets answers take their time (logs that are followed, waiting for a
 	// run): a server of its own may, a function should not for long.
 	Follow time.Duration

@@ -1,0 +1,8 @@
+package restapi
+
+// registerOthers registers what does not belong to a DAG's runs.
+func registerOthers(a *API) {
+	registerVariables(a)
+	registerConnections(a)
+	registerPools(a)
+}
