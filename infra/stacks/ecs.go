@@ -29,6 +29,7 @@ type cluster struct {
 	subnets, groups []*string
 	own             bool              // the VPC is ours: public subnets
 	definitions     map[string]string // Airflow queue -> ARN with revision
+	services        []string          // Airflow queues that a service serves
 }
 
 func ecsLogGroup(cfg settings.Config) string { return "/gust/" + cfg.Prefix() + "/tasks" }
@@ -90,6 +91,7 @@ func (c control) newCluster(common map[string]string, tasks map[string]awssqs.Qu
 		k.definitions[q.Name] = *def.Ref()
 		if q.On == settings.OnECS {
 			k.newService(c, q, def, tasks[q.Name])
+			k.services = append(k.services, q.Name)
 		}
 	}
 	return k
@@ -242,11 +244,15 @@ func (k *cluster) config(c control) *string {
 	for i, s := range k.subnets {
 		subnets[i] = *s
 	}
-	return c.stack.ToJsonString(map[string]any{
+	config := map[string]any{
 		"cluster": *k.arn, "task_definitions": k.definitions, "subnets": subnets, "security_groups": group,
 		"assign_public_ip": k.own, "task_roles": c.cfg.ECS.TaskRoleARNs, "per_task_images": c.cfg.ECS.PerTaskImages,
 		"log_group": ecsLogGroup(c.cfg),
-	}, nil)
+	}
+	if len(k.services) > 0 {
+		config["services"] = k.services
+	}
+	return c.stack.ToJsonString(config, nil)
 }
 
 // reportTo tells a function about every task of the cluster that stopped.

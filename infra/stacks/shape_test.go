@@ -3,6 +3,8 @@ package stacks_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -411,6 +413,27 @@ func TestECS(t *testing.T) {
 	}
 	if len(ecs.TaskDefinitions) != 3 || len(ecs.Subnets) != 2 || !ecs.AssignPublicIP || !ecs.PerTaskImages || ecs.Cluster == "" || ecs.LogGroup == "" {
 		t.Errorf("%s: %+v", awsenv.ECSExecutor, ecs)
+	}
+	// A worker starts for the first message and is never taken away while one is there.
+	if !slices.Equal(ecs.Services, []string{"heavy"}) {
+		t.Errorf("the tick looks at the queues %v", ecs.Services)
+	}
+	scales := map[string]string{}
+	for _, p := range d.control.OfType("AWS::ApplicationAutoScaling::ScalingPolicy") {
+		c := p.Resource("StepScalingPolicyConfiguration")
+		scales[p.Text("PolicyName")] = fmt.Sprint(c.Text("AdjustmentType"), " by ", c.Number("StepAdjustments", 0, "ScalingAdjustment"), " ")
+	}
+	for _, a := range d.control.OfType("AWS::CloudWatch::Alarm") {
+		if name := strings.Replace(a.Text("AlarmName"), "-scale-", "-", 1); scales[name] != "" {
+			to := a.Text("AlarmActions", 0)
+			scales[name] += fmt.Sprint(a.Text("MetricName"), a.Text("Metrics", 0, "Expression"), " ", a.Text("ComparisonOperator"), " ", a.Number("Threshold"), " for ", a.Number("EvaluationPeriods"), " to own policy: ", strings.HasPrefix(to, "<Scale"+name[strings.LastIndex(name, "-")+1:]))
+		}
+	}
+	if want := map[string]string{
+		"gust-prod-heavy-out": "ChangeInCapacity by 1 ApproximateNumberOfMessagesVisible GreaterThanOrEqualToThreshold 1 for 1 to own policy: true",
+		"gust-prod-heavy-in":  "ExactCapacity by 0 waiting + running LessThanOrEqualToThreshold 0 for 10 to own policy: true",
+	}; !maps.Equal(scales, want) {
+		t.Errorf("scaling: %q, want %q", scales, want)
 	}
 	if own := synth(t, "minimal-vpc"); len(own.control.OfType("AWS::EC2::VPC")) > 0 {
 		t.Error("a VPC was made beside the one that was given")

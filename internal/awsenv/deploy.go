@@ -127,6 +127,9 @@ type ECS struct {
 	// PerTaskImages says whether executor_config may name an image: the scheduler
 	// may register task definitions then.
 	PerTaskImages bool `json:"per_task_images,omitempty"`
+	// Services are the Airflow queues that services of the cluster serve, scaled by
+	// what waits in them: the scheduler's tick keeps their lengths reported.
+	Services []string `json:"services,omitempty"`
 	// LogGroup is where the containers' output goes: stream
 	// <queue>/<ECSContainer>/<task id>, as the awslogs driver names it.
 	LogGroup string `json:"log_group"`

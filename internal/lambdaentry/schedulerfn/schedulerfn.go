@@ -51,6 +51,7 @@ type schedulerFunction struct {
 	log      *slog.Logger
 	observer *observe.Observer  // nil: nothing is exported
 	usage    *awsmeter.Reporter // nil: nothing is counted
+	services *awsecs.Services   // nil: no queue is served by one
 }
 
 func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunction, error) {
@@ -80,7 +81,11 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 		return nil, err
 	}
 	awslogs.EndLost(app, e)
-	return &schedulerFunction{engine: e, log: log, observer: observer, usage: usage}, nil
+	services, err := awsecs.OpenServices(app)
+	if err != nil {
+		return nil, err
+	}
+	return &schedulerFunction{engine: e, log: log, observer: observer, usage: usage, services: services}, nil
 }
 
 // flushTime bounds what an invocation waits for collectors outside of AWS.
@@ -132,7 +137,11 @@ func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (re
 		if f.observer.Measures() {
 			f.observer.Sample(observe.NewSample(observe.Counter, "scheduler_heartbeat", 1))
 		}
-		return res, f.engine.TickServerless(ctx)
+		err := f.engine.TickServerless(ctx)
+		if serr := f.services.Look(ctx); serr != nil {
+			f.log.WarnContext(ctx, "the length of a queue could not be read; it is tried again in a minute", "err", serr)
+		}
+		return res, err
 	default:
 		return res, fmt.Errorf("event: expected %s or a batch of a queue, got %.200s", awsenv.TickInput, raw)
 	}
