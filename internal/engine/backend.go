@@ -34,6 +34,7 @@ type claimable struct {
 	expanded  int
 	upstreams map[airflow.TaskID][]int
 	offered   time.Time
+	wide      bool // reports on the run are gathered
 	// scheduled and queued are when the try was; a clear forgets them in the state.
 	scheduled, queued scheduler.Micros
 }
@@ -82,6 +83,9 @@ func (e *Engine) claimableFor(ctx context.Context, d worker.Dispatch) (*claimabl
 	if c != nil && e.now().Sub(c.offered) < time.Minute {
 		return c, nil
 	}
+	if d.Offer.Made() {
+		return e.offered(ctx, d)
+	}
 	key := store.RunKey{DagID: d.Key.DagID, RunID: d.Key.RunID}
 	ctx, err := e.store.Prefetch(ctx, store.Prefetch{Runs: []store.RunKey{key}})
 	if err != nil {
@@ -96,7 +100,9 @@ func (e *Engine) claimableFor(ctx context.Context, d worker.Dispatch) (*claimabl
 		return nil, err
 	}
 	if rs != nil {
-		c = e.claimableOf(g, rs, info, d)
+		if c = e.claimableOf(g, rs, info, d); c != nil {
+			c.wide = e.remote() && rs.Len() >= e.wideFrom
+		}
 	}
 	if c == nil {
 		return nil, fmt.Errorf("%w: %s is not the current dispatch", airflow.ErrSuperseded, d)
@@ -129,7 +135,13 @@ type Backend struct {
 	mu sync.Mutex
 	// claimed are the rows as this process claimed them, so that finishing need
 	// not read them: nobody else writes their document meanwhile.
-	claimed map[claimKey]store.Attempt
+	claimed map[claimKey]claimedDispatch
+}
+
+// claimedDispatch is a row as this process claimed it.
+type claimedDispatch struct {
+	store.Attempt
+	wide bool
 }
 
 var _ worker.Backend = (*Backend)(nil)
@@ -137,7 +149,7 @@ var _ worker.Backend = (*Backend)(nil)
 // NewBackend returns the worker's side of the engine. bundles, secrets and
 // logURL may be nil.
 func NewBackend(e *Engine, bundles Bundles, secrets Secrets, logURL func(airflow.TaskInstanceKey, int) string) *Backend {
-	return &Backend{e: e, bundles: bundles, secrets: secrets, logURL: logURL, claimed: map[claimKey]store.Attempt{}}
+	return &Backend{e: e, bundles: bundles, secrets: secrets, logURL: logURL, claimed: map[claimKey]claimedDispatch{}}
 }
 
 func claimID(who worker.Identity) string { return who.Hostname + "/" + strconv.Itoa(who.PID) }
@@ -219,7 +231,7 @@ func (b *Backend) claimFirst(ctx context.Context, d worker.Dispatch, who worker.
 func (b *Backend) start(ctx context.Context, d worker.Dispatch, who worker.Identity, c *claimable, tc *worker.TaskContext, doc store.AttemptDoc, now time.Time) (*worker.TaskContext, error) {
 	e := b.e
 	b.mu.Lock()
-	b.claimed[claimKey{d.Key, d.DispatchSeq}] = store.Attempt{TryNumber: c.try, ClaimID: claimID(who), AttemptDoc: doc}
+	b.claimed[claimKey{d.Key, d.DispatchSeq}] = claimedDispatch{store.Attempt{TryNumber: c.try, ClaimID: claimID(who), AttemptDoc: doc}, c.wide}
 	b.mu.Unlock()
 	if err := b.equip(ctx, d, c, tc, now); err != nil {
 		if transient(err) || ctx.Err() != nil {
@@ -392,7 +404,7 @@ func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Repor
 	b.mu.Unlock()
 	var err error
 	if !ok { // claimed by an earlier process, or finished before
-		if a, err = e.store.GetAttempt(ctx, d.Key); err != nil {
+		if a.Attempt, err = e.store.GetAttempt(ctx, d.Key); err != nil {
 			return err
 		}
 	}
@@ -436,7 +448,9 @@ func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Repor
 		return err
 	}
 	if e.remote() {
-		return e.announce(ctx, ReportOf(d))
+		m := ReportOf(d)
+		m.Wide = m.Wide || a.wide
+		return e.announce(ctx, m)
 	}
 	dd, ev := d, Event{Report: r}
 	ev.Dispatch = &dd

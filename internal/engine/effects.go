@@ -127,6 +127,9 @@ func (e *Engine) dispatchOf(r *run, pos int) worker.Dispatch {
 			e.route(t, &d)
 		}
 	}
+	if e.wide(r.state) {
+		d.Offer = e.offerOf(r, d)
+	}
 	return d
 }
 

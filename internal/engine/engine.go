@@ -138,6 +138,11 @@ type Options struct {
 	// Handlers is how many runs an invocation steps at once. Default 8; 1 keeps
 	// everything on the caller's goroutine, for simulations.
 	Handlers int
+	// WideFrom is the number of instances from which the reports on a run are gathered,
+	// where schedulers share a store. Default 300.
+	WideFrom int
+	// Pause waits between the steps of such a run. nil: time.Sleep.
+	Pause func(time.Duration)
 	// PanicsEscape lets a panic in a step end the process, for simulations whose
 	// checks panic. By default it fails the step: other runs go on.
 	PanicsEscape bool
@@ -170,6 +175,9 @@ type Engine struct {
 	// dueRead is the last minute whose due items were handed on, dueSaved what the
 	// store knows of that.
 	dueRead, dueSaved time.Time
+	leases            map[store.RunKey]store.Lease // of wide runs, as last read
+	wideFrom          int
+	pause             func(time.Duration)
 	unsettled         map[store.RunKey]bool  // runs whose slots are to be stated again
 	changed           map[airflow.DagID]bool // DAGs all of whose runs are to be looked at
 	beside            func(func())
@@ -247,6 +255,15 @@ func New(o Options) *Engine {
 		changed:       map[airflow.DagID]bool{},
 		dagsSeen:      map[airflow.DagID]dagSeen{},
 		unsettled:     map[store.RunKey]bool{},
+		leases:        map[store.RunKey]store.Lease{},
+		wideFrom:      o.WideFrom,
+		pause:         o.Pause,
+	}
+	if e.wideFrom <= 0 {
+		e.wideFrom = wideFrom
+	}
+	if e.pause == nil {
+		e.pause = time.Sleep
 	}
 	if e.handlers <= 0 {
 		e.handlers = 8
@@ -321,11 +338,16 @@ type run struct {
 	stale    bool           // the state must be read again before the next step
 	info     airflow.DagRun // last known INFO, for limits and lists
 
-	mu       sync.Mutex
-	graph    *scheduler.Graph
-	state    *scheduler.RunState // nil until loaded
-	version  int64
-	encoded  [][]byte // chunks as last encoded
+	mu      sync.Mutex
+	graph   *scheduler.Graph
+	state   *scheduler.RunState // nil until loaded
+	version int64
+	encoded [][]byte // chunks as last encoded
+	// chunks are the versions of those, and seen what the store last had of a wide
+	// run: it outlives the state, so that what did not change is not read again.
+	chunks   []int64
+	seen     store.RunState
+	written  int // units that steps have written of a wide run since this was last zero
 	triggers map[int]trigger
 	// recording is what the record of the next step needs.
 	recording recording
@@ -439,6 +461,8 @@ type Event struct {
 	// Fire says that the trigger of the deferred instance Dispatch has an event.
 	Fire  bool
 	Value []byte
+
+	wide bool // a report that may be left to another scheduler
 }
 
 // Post delivers an event to a run. Events are lost when the process dies: every

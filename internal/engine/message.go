@@ -48,6 +48,9 @@ type Message struct {
 	// MapIndex is that of the instance, airflow.Unmapped for most; 0 without a TaskID.
 	MapIndex    int    `json:"m,omitempty"`
 	DispatchSeq uint32 `json:"s,omitempty"`
+	// Wide says that the run has very many instances: reports on it are gathered
+	// (gather.go). It changes who does the work, not what is done.
+	Wide bool `json:"w,omitempty"`
 	// At is when the message is meant to arrive; zero = at once.
 	At time.Time `json:"at,omitzero"`
 	// Dags are those of MessageDue, which has no DagID.
@@ -94,7 +97,7 @@ func (m Message) dispatch() worker.Dispatch {
 
 // ReportOf is the message that the row of a dispatch has news.
 func ReportOf(d worker.Dispatch) Message {
-	return Message{Kind: MessageReport, DagID: d.Key.DagID, RunID: d.Key.RunID, TaskID: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq}
+	return Message{Kind: MessageReport, DagID: d.Key.DagID, RunID: d.Key.RunID, TaskID: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq, Wide: d.Offer.Made()}
 }
 
 // MaxDelay is how far ahead a message may be sent: what SQS takes.

@@ -28,6 +28,8 @@ type handling struct {
 	runs  map[store.RunKey]error
 	plans map[airflow.DagID]error
 	pokes map[store.RunKey]int
+	// gather are wide runs to be stepped under their lease, with reports in hand.
+	gather gathered
 	// tries are of messages that asked for DAGs to be planned, how often that failed
 	// before; due are DAGs planned only because they are due, ticked those that the
 	// next tick asks for again, and resent those for which end has sent a message.
@@ -89,8 +91,9 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		}
 		return out
 	}
+	rest := e.wideReports(ctx, ds)
 	var want store.Prefetch
-	for _, d := range ds {
+	for _, d := range rest {
 		if err := d.Check(); err != nil {
 			e.log.ErrorContext(ctx, "message dropped", "err", err)
 			continue
@@ -110,13 +113,16 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		if d.TaskID != "" {
 			want.TIs = append(want.TIs, d.dispatch().Key)
 		}
+		if d.Wide {
+			want.Leases = append(want.Leases, d.run())
+		}
 	}
 	ctx, err := e.store.Prefetch(ctx, want)
 	if err != nil {
 		return all(err)
 	}
 	var again []store.RunKey
-	for _, d := range ds {
+	for _, d := range e.leaveHeld(ctx, rest) {
 		if d.Check() != nil {
 			continue
 		}
@@ -126,6 +132,7 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		}
 	}
 	unfinished := e.drainWithin(ctx)
+	e.gatherAll(ctx)
 	for _, k := range again {
 		// An invocation before this one may have committed and died: its effects
 		// are derived again.
@@ -134,6 +141,7 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		}
 	}
 	unfinished = e.drainWithin(ctx) || unfinished
+	e.gatherAll(ctx)
 	e.end(ctx, unfinished)
 	for i, d := range ds {
 		if d.Check() != nil {
@@ -174,7 +182,7 @@ func (e *Engine) knowsDag(id airflow.DagID) bool {
 func (e *Engine) begin() *handling {
 	h := &handling{
 		runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}, pokes: map[store.RunKey]int{}, tries: map[airflow.DagID]int{},
-		due: map[airflow.DagID]bool{}, ticked: map[airflow.DagID]bool{}, resent: map[airflow.DagID]bool{},
+		due: map[airflow.DagID]bool{}, ticked: map[airflow.DagID]bool{}, resent: map[airflow.DagID]bool{}, gather: gathered{},
 	}
 	e.handling = h
 	return h
@@ -236,10 +244,16 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 	dispatch := d.dispatch()
 	switch d.Kind {
 	case MessageReport:
-		e.post(r, Event{Dispatch: &dispatch})
+		e.post(r, Event{Dispatch: &dispatch, wide: e.mayLeave(d)})
 	case MessageFire:
 		e.post(r, Event{Dispatch: &dispatch, Fire: true})
 	case MessageRun:
+		if d.Wide { // who stepped it ran out of time
+			if _, known := e.handling.gather[key]; !known {
+				e.handling.gather[key] = nil
+			}
+			return
+		}
 		e.poke(r)
 	case MessageSweep:
 		e.noteTicked(key.DagID)
@@ -261,8 +275,7 @@ func (e *Engine) take(ctx context.Context, d Delivery) {
 // drainWithin works until nothing is left or the invocation's time is up; it
 // reports whether something is left.
 func (e *Engine) drainWithin(ctx context.Context) bool {
-	end, limited := ctx.Deadline()
-	over := func() bool { return ctx.Err() != nil || limited && time.Until(end) < reserve }
+	over := func() bool { return timeUp(ctx, reserve) }
 	var wg sync.WaitGroup
 	for range e.handlers - 1 {
 		wg.Add(1)
@@ -280,6 +293,12 @@ func (e *Engine) drainWithin(ctx context.Context) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.ready)+len(e.movedOrder) > 0
+}
+
+// timeUp reports whether an invocation has no more time than is reserved.
+func timeUp(ctx context.Context, reserved time.Duration) bool {
+	end, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && time.Until(end) < reserved
 }
 
 // end sends what could not be done in time to a later invocation, and trims what
@@ -319,6 +338,9 @@ func (e *Engine) end(ctx context.Context, unfinished bool) {
 	clear(e.delayed)
 	if len(e.dagsSeen) > keepRuns {
 		clear(e.dagsSeen)
+	}
+	if len(e.leases) > keepRuns {
+		clear(e.leases)
 	}
 	if len(e.runs) > keepRuns {
 		clear(e.runs)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,10 @@ type cloud struct {
 	maxRuns    map[string]int
 	many       []string // DAGs that are all due at the same times
 	ids        int
+	wideFrom   int // instances from which the reports on a run are gathered
+	left       int // reports left to who steps a run
+	gathered   int // writes of leases
+	hurried    int // how much shorter tasks are
 	trouble    []string
 }
 
@@ -107,9 +112,19 @@ func (c *cloud) Cancel(worker.Dispatch, string) {}
 func (c *cloud) newEngine(passive bool) *engine.Engine {
 	return engine.New(engine.Options{
 		Store: store.New(c.fault, nil), Submitter: c, Outbox: c, Passive: passive, Now: c.clock.Now, Handlers: 1, PanicsEscape: true,
-		Config: engine.Config{Parallelism: -1, DefaultPoolSlots: -1, HeartbeatTimeout: 3 * time.Minute, DueHere: 3, DueBatch: 15, DueRate: 4},
+		WideFrom: c.wideFrom, Pause: c.pause,
+		Config: engine.Config{Parallelism: -1, DefaultPoolSlots: -1, MaxMapLength: 2000, HeartbeatTimeout: 3 * time.Minute, DueHere: 3, DueBatch: 15, DueRate: 4},
 		NewID:  func() string { c.ids++; return fmt.Sprintf("id%08d", c.ids) },
 	})
+}
+
+// pause lets others work while one gathers.
+func (c *cloud) pause(time.Duration) {
+	for range c.rng.IntN(4) {
+		if c.depth < 3 {
+			c.one()
+		}
+	}
 }
 
 // invoke runs f as an invocation that may die.
@@ -151,11 +166,17 @@ func newCloud(t *testing.T, seed int64) *cloud {
 	c := &cloud{t: t, rng: rand.New(rand.NewPCG(uint64(seed), 7)), clock: enginetest.NewClock(), started: map[string]int{}, busy: map[string]task{}, pools: map[string]int{}, maxRuns: map[string]int{}}
 	c.mem = memkv.New(memkv.Options{IndexLag: c.rng.IntN(8), ReadLag: c.rng.IntN(8), Now: c.clock.Now})
 	c.store = store.New(c.mem, nil)
+	if seed%2 == 1 { // most runs are wide
+		c.wideFrom, c.hurried = 1+c.rng.IntN(6), 30
+	}
 	odds := faultkv.Odds{FailBefore: 0.004, TimeoutAfter: 0.006, Throttle: 0.004, Delay: 0.03}
 	c.fault = faultkv.New(c.mem, faultkv.Options{
 		Seed: uint64(seed), Odds: func(faultkv.Call) faultkv.Odds {
+			if c.wideFrom > 0 || c.hurried > 0 {
+				odds.Delay = 0.3 // they meet more often
+			}
 			if c.calm {
-				return faultkv.Odds{Delay: 0.02}
+				return faultkv.Odds{Delay: odds.Delay}
 			}
 			return odds
 		},
@@ -164,7 +185,15 @@ func newCloud(t *testing.T, seed int64) *cloud {
 				c.one() // another invocation runs meanwhile
 			}
 		},
-		Before: c.maybeDie, After: func(call faultkv.Call, _ error) { c.maybeDie(call) },
+		Before: c.maybeDie, After: func(call faultkv.Call, err error) {
+			switch {
+			case err == nil && call.Method == "write" && strings.HasPrefix(call.Key.PK, "MAIL#"):
+				c.left++
+			case err == nil && call.Method == "write" && call.Key.SK == "LEASE":
+				c.gathered++
+			}
+			c.maybeDie(call)
+		},
 	})
 	return c
 }
@@ -187,8 +216,13 @@ func (c *cloud) one() bool {
 		}
 	}
 	switch {
+	case c.hurried > 0 && c.rng.IntN(3) > 0 && c.finishOne(now):
+		return true // reports pile up
 	case len(due) > 0 && (len(c.dispatches) == 0 || c.rng.IntN(2) == 0):
 		n := 1 + c.rng.IntN(min(10, len(due)))
+		if c.hurried > 0 {
+			n = min(n, 3)
+		}
 		c.rng.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 		due = due[:n]
 		slices.Sort(due)
@@ -214,6 +248,11 @@ func (c *cloud) one() bool {
 		c.start(d)
 		return true
 	}
+	return c.finishOne(now)
+}
+
+// finishOne ends a task whose time has come; false if there is none.
+func (c *cloud) finishOne(now time.Time) bool {
 	for _, k := range c.due(now) {
 		t := c.busy[k]
 		delete(c.busy, k)
@@ -265,13 +304,16 @@ func (c *cloud) start(d worker.Dispatch) {
 	if c.started[id]++; c.started[id] > 1 {
 		c.fail("%s started %d times", id, c.started[id])
 	}
-	t := task{d: d, who: who, tc: tc, b: b, end: c.clock.Now().Add(time.Duration(c.rng.IntN(90)) * time.Second), dead: !c.calm && c.rng.IntN(25) == 0}
+	t := task{d: d, who: who, tc: tc, b: b, end: c.clock.Now().Add(time.Duration(c.rng.IntN(90)) * time.Second / time.Duration(max(1, c.hurried))), dead: !c.calm && c.rng.IntN(25) == 0}
 	c.busy[id] = t
 	c.check(d)
 }
 
 // check counts what runs against the limits across runs.
 func (c *cloud) check(d worker.Dispatch) {
+	if len(c.pools) == 0 {
+		return // nothing is limited, and it is asked of hundreds
+	}
 	used, perTask := map[string]int{}, map[string]int{}
 	for _, t := range c.busy {
 		if t.dead {
@@ -352,6 +394,10 @@ func (c *cloud) build() (dags []string) {
 			task := enginetest.Task{ID: fmt.Sprint("t", j), Fields: f}
 			if c.rng.IntN(5) == 0 {
 				task.ExpandLit = 1 + c.rng.IntN(6)
+			}
+			if c.wideFrom > 0 && c.rng.IntN(4) == 0 {
+				task.ExpandLit = 10 + c.rng.IntN(20)
+				d.Fields["max_active_tasks"] = 30
 			}
 			for k := range j {
 				if c.rng.IntN(3) == 0 {
@@ -448,18 +494,49 @@ func TestManySchedulers(t *testing.T) {
 		first, n = *sharedSeed, 1
 	}
 	for seed := first; seed < first+n; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { manySchedulers(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { manySchedulers(t, seed, 12, (*cloud).build) })
 	}
 }
 
-func manySchedulers(t *testing.T, seed int64) {
+// TestManySchedulersWide is TestManySchedulers with runs whose state is many
+// items: hundreds of mapped instances that report at the same time.
+func TestManySchedulersWide(t *testing.T) {
+	first, n := int64(0), int64(max(2, *sharedSeeds/20))
+	if *sharedSeed >= 0 {
+		first, n = *sharedSeed, 1
+	}
+	left := 0
+	for seed := first; seed < first+n; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { left += manySchedulers(t, seed, 2, (*cloud).buildWide).left })
+	}
+	if left == 0 && n > 2 {
+		t.Error("nobody left a report to another scheduler: nothing was tested")
+	}
+}
+
+// buildWide registers a DAG that maps hundreds of instances over each other.
+func (c *cloud) buildWide() (dags []string) {
+	c.wideFrom = 100
+	n := 270 + c.rng.IntN(200)
+	f := func() map[string]any { return map[string]any{"retries": c.rng.IntN(2), "retry_delay": 30.0} }
+	d := enginetest.DAG{ID: "wide", Fields: map[string]any{"max_active_runs": 2, "max_active_tasks": 100 + c.rng.IntN(1000)}, Tasks: []enginetest.Task{
+		{ID: "first", Fields: f()}, {ID: "map", Fields: f(), ExpandLit: n, Upstream: []string{"first"}},
+		{ID: "last", Fields: map[string]any{"trigger_rule": "all_done"}, Upstream: []string{"map"}},
+	}}
+	c.maxRuns[d.ID] = 2
+	c.hurried = 8
+	c.register(d)
+	return []string{d.ID}
+}
+
+func manySchedulers(t *testing.T, seed int64, most int, build func(*cloud) []string) *cloud {
 	c := newCloud(t, seed)
 	ctx := context.Background()
-	dags := c.build()
+	dags := build(c)
 	tool := c.newEngine(true)
 	runs := 0
 	for step := 0; step < 400 && len(c.trouble) == 0; step++ {
-		if runs < 12 && c.rng.IntN(8) == 0 {
+		if runs < most && c.rng.IntN(8) == 0 {
 			runs++
 			dag := dags[c.rng.IntN(len(dags))]
 			now := c.clock.Now().Add(time.Duration(runs) * time.Millisecond)
@@ -500,6 +577,10 @@ func manySchedulers(t *testing.T, seed int64) {
 	for _, s := range c.trouble {
 		t.Error(s)
 	}
+	if testing.Verbose() {
+		t.Logf("reports left %d times, leases written %d times", c.left, c.gathered)
+	}
+	return c
 }
 
 // over reports whether all runs have ended.

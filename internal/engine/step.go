@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -81,6 +80,9 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 			attempt--
 			continue
 		}
+		if (errors.Is(err, airflow.ErrConflict) || errors.Is(err, kv.ErrTransactionConflict)) && e.overtaken(r, mail) {
+			return nil
+		}
 		if !errors.Is(err, airflow.ErrConflict) {
 			r.failedAt = version
 			break
@@ -111,7 +113,7 @@ func (e *Engine) started(r *run, mail []Event) {
 
 // unload forgets the state held in memory: the next step reads the store.
 func (e *Engine) unload(r *run) {
-	r.state, r.encoded, r.version = nil, nil, 0
+	r.state, r.encoded, r.chunks, r.version = nil, nil, nil, 0
 	r.refreshed = time.Time{}
 	r.triggers = map[int]trigger{}
 	if e.shared {
@@ -144,7 +146,7 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 	if err != nil {
 		return fmt.Errorf("run %s: %w", r.key, err)
 	}
-	stored, err := e.store.LoadRunState(ctx, r.key)
+	stored, err := e.store.LoadRunStateSince(ctx, r.key, r.seen)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", r.key, err)
 	}
@@ -176,7 +178,8 @@ func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
 	if err != nil {
 		return err
 	}
-	r.graph, r.state, r.encoded = g, rs, stored.Chunks
+	r.graph, r.state, r.encoded, r.chunks = g, rs, stored.Chunks, stored.ChunkVersions
+	r.see()
 	if info.MetaVersion > r.version {
 		// A step that was to reopen the run was not committed: INFO says more than
 		// META, and only a later version may take it back.
@@ -364,24 +367,23 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 		rep, started := ev.Report, ev.Started
 		if rep == nil {
 			a, err := e.store.GetAttempt(ctx, ev.Dispatch.Key)
-			if err != nil && !errors.Is(err, airflow.ErrNotFound) {
-				return err
-			}
-			if err == nil && a.DispatchSeq == ev.Dispatch.DispatchSeq && a.Status == store.AttemptYielded {
-				k := ev.Dispatch.Key
-				e.applyCore(r, scheduler.Report{Kind: scheduler.ReportStopped, Task: k.TaskID, MapIndex: k.MapIndex, DispatchSeq: a.DispatchSeq}, o, now)
+			if isNotFound(err) {
 				return nil
 			}
-			if err != nil || a.DispatchSeq != ev.Dispatch.DispatchSeq || a.Status != store.AttemptDone {
+			if err != nil {
+				return err
+			}
+			told, ok, err := reportEvent(a, *ev.Dispatch)
+			switch {
+			case err != nil:
+				return err
+			case !ok:
 				return nil // nothing was reported, or something newer was
+			case told.Core != nil:
+				e.applyCore(r, *told.Core, o, now)
+				return nil
 			}
-			rep = &worker.Report{}
-			if err := json.Unmarshal(a.Report, rep); err != nil {
-				return fmt.Errorf("%w: report of %s: %w", kv.ErrCorrupt, ev.Dispatch, err)
-			}
-			if a.StartDate != nil {
-				started = *a.StartDate
-			}
+			rep, started = told.Report, told.Started
 		}
 		e.applyReport(r, *ev.Dispatch, rep, started, o, now)
 	}
@@ -581,19 +583,32 @@ func (e *Engine) commit(ctx context.Context, r *run, o *outcome) error {
 	var dirty []int
 	for i, c := range rs.Chunks {
 		if c.Dirty || r.encoded[i] == nil {
-			r.encoded[i] = scheduler.EncodeChunk(rs, i)
 			dirty = append(dirty, i)
 		}
+	}
+	if len(rs.Chunks) > 1 && len(dirty) > 0 {
+		r.encoded = slices.Clone(r.encoded) // what was seen stays as it is stored
+	}
+	units := 0
+	for _, i := range dirty {
+		r.encoded[i] = scheduler.EncodeChunk(rs, i)
+		units += blocks(len(r.encoded[i]))
 	}
 	if len(dirty) == 0 && !rs.HeaderDirty && r.version > 0 && len(o.marks) == 0 {
 		return nil
 	}
 	o.pending = e.pendingCallbacks(r, o, e.utcNow())
 	v, err := e.store.CommitRun(ctx, r.key, store.RunCommit{
-		Base: r.version, Header: scheduler.Encode(rs), Chunks: r.encoded, Dirty: dirty, Effects: slices.Concat(o.pending, o.marks), Wake: r.armed,
+		Base: r.version, Header: scheduler.Encode(rs), Chunks: r.encoded, Dirty: dirty, ChunkVersions: r.chunks,
+		Effects: slices.Concat(o.pending, o.marks), Wake: r.armed,
 	})
 	if err != nil {
 		return err
+	}
+	if len(rs.Chunks) > 1 {
+		r.chunks = store.NextChunkVersions(r.chunks, len(rs.Chunks), dirty, r.version)
+		r.see()
+		r.written += units
 	}
 	r.version = v
 	rs.HeaderDirty = false

@@ -133,7 +133,7 @@ func (e *Engine) addTrigger(r *run, d worker.Dispatch, def worker.Deferral) {
 	if pos < 0 {
 		return
 	}
-	d.Queue, d.Executor = "", "" // the same whether it comes from a report or from a row
+	d.Queue, d.Executor, d.Offer = "", "", worker.Offer{} // the same whether it comes from a report or from a row
 	r.triggers[pos] = trigger{d, def}
 	switch def.Trigger.Kind {
 	case worker.TriggerDagRun, worker.TriggerTasks:

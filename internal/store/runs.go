@@ -162,6 +162,9 @@ type RunState struct {
 	Header  []byte
 	// Chunks hold the task instances, in order. Of a small run they live inside META.
 	Chunks [][]byte
+	// ChunkVersions are the versions at which the chunks were last written: under
+	// one version a chunk has one content. nil of a run that is one item.
+	ChunkVersions []int64
 	// Wake is the time for which the run's timer is set, to the millisecond; zero
 	// if none is, or if its scheduler keeps timers in memory.
 	Wake time.Time
@@ -179,6 +182,8 @@ type RunCommit struct {
 	Chunks [][]byte
 	// Dirty are the indexes of the chunks that changed.
 	Dirty []int
+	// ChunkVersions are those of the state that the step was decided on.
+	ChunkVersions []int64
 	// Effects are recorded as pending in the same transaction.
 	Effects []PendingEffect
 	// Wake is kept for RunState.Wake.
@@ -193,8 +198,14 @@ const inlineBytes = 6 << 10
 // yet) has Version 0 and no error. ErrThrottled: a wide run is stepped so fast
 // that no whole state was read.
 func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
+	return s.LoadRunStateSince(ctx, k, RunState{})
+}
+
+// LoadRunStateSince is LoadRunState for who has an earlier state of the run: of a
+// wide one it reads the chunks that have changed since.
+func (s *Store) LoadRunStateSince(ctx context.Context, k RunKey, have RunState) (RunState, error) {
 	for range loadAttempts {
-		if st, whole, err := s.loadRunState(ctx, k); err != nil || whole {
+		if st, whole, err := s.loadRunState(ctx, k, have); err != nil || whole {
 			return st, err
 		}
 	}
@@ -202,7 +213,7 @@ func (s *Store) LoadRunState(ctx context.Context, k RunKey) (RunState, error) {
 }
 
 // loadRunState reads a run's state; whole is false if a step was committed meanwhile.
-func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole bool, _ error) {
+func (s *Store) loadRunState(ctx context.Context, k RunKey, have RunState) (_ RunState, whole bool, _ error) {
 	it, err := s.get(ctx, metaKey(k))
 	if errors.Is(err, kv.ErrNotFound) {
 		return RunState{}, true, nil
@@ -229,21 +240,32 @@ func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole b
 		return st, true, nil
 	}
 	st.Header = it.Bytes(attrDoc)
-	keys := make([]kv.Key, n)
-	for i := range keys {
-		keys[i] = kv.Key{PK: runPK(k), SK: chunkSK(i)}
+	if st.ChunkVersions, err = chunkVersions(it, n); err != nil {
+		return RunState{}, false, err
+	}
+	st.Chunks = make([][]byte, n)
+	var keys []kv.Key
+	var at []int
+	for i := range n {
+		if i < len(have.ChunkVersions) && have.ChunkVersions[i] == st.ChunkVersions[i] && have.Chunks[i] != nil {
+			st.Chunks[i] = have.Chunks[i]
+			continue
+		}
+		keys, at = append(keys, kv.Key{PK: runPK(k), SK: chunkSK(i)}), append(at, i)
+	}
+	if len(keys) == 0 {
+		return st, true, nil
 	}
 	items, err := s.kv.BatchGet(ctx, keys, true)
 	if err != nil {
 		return RunState{}, false, translate(err)
 	}
-	st.Chunks = make([][]byte, n)
-	for i, key := range keys {
+	for j, key := range keys {
 		c, ok := items[key]
 		if !ok {
 			return RunState{}, false, fmt.Errorf("%w: chunk %v is missing", kv.ErrCorrupt, key)
 		}
-		st.Chunks[i] = c.Bytes(attrDoc)
+		st.Chunks[at[j]] = c.Bytes(attrDoc)
 	}
 	// META and chunks are written in one transaction, but read one after the
 	// other: a step in between shows in META's version.
@@ -255,6 +277,50 @@ func (s *Store) loadRunState(ctx context.Context, k RunKey) (_ RunState, whole b
 		return RunState{}, false, nil
 	}
 	return st, true, nil
+}
+
+// chunkVersions reads the versions of a wide run's chunks, each as how far it is
+// behind META's. META of an earlier program has none: then all count as written
+// with it.
+func chunkVersions(it kv.Item, n int) ([]int64, error) {
+	out := make([]int64, n)
+	b := it.Bytes(attrChunkVersions)
+	for i := range out {
+		out[i] = it.Int(attrVersion)
+		if !it.Has(attrChunkVersions) {
+			continue
+		}
+		behind, size := binary.Uvarint(b)
+		if size <= 0 {
+			return nil, fmt.Errorf("%w: %v: the versions of its chunks are cut off", kv.ErrCorrupt, it.Key)
+		}
+		out[i] -= int64(behind)
+		b = b[size:]
+	}
+	return out, nil
+}
+
+// NextChunkVersions are the versions of n chunks after a step on top of version
+// base that wrote those in dirty; before are those it was decided on.
+func NextChunkVersions(before []int64, n int, dirty []int, base int64) []int64 {
+	out := make([]int64, n)
+	for i := range out {
+		if out[i] = base; i < len(before) {
+			out[i] = before[i]
+		}
+	}
+	for _, i := range dirty {
+		out[i] = base + 1
+	}
+	return out
+}
+
+func encodeChunkVersions(vs []int64, version int64) []byte {
+	out := make([]byte, 0, 2*len(vs))
+	for _, v := range vs {
+		out = binary.AppendUvarint(out, uint64(version-v))
+	}
+	return out
 }
 
 // RunStateVersion returns the version of a run's state, 0 if it has none.
@@ -320,6 +386,7 @@ func (s *Store) commitRun(ctx context.Context, k RunKey, c RunCommit) (int64, er
 	meta.Attrs[attrDoc] = kv.Bytes(header)
 	meta.Attrs[attrChunks] = kv.Int(int64(len(chunks)))
 	meta.Attrs[attrDigest] = kv.Int(digest(header, chunks, dirty))
+	meta.Attrs[attrChunkVersions] = kv.Bytes(encodeChunkVersions(NextChunkVersions(c.ChunkVersions, len(chunks), dirty, base), base+1))
 	if len(dirty) == 0 && len(effects) == 0 {
 		return committed(s.kv.Write(ctx, kv.Put(meta, cond)), meta)
 	}

@@ -36,6 +36,8 @@ type Prefetch struct {
 	Runs []RunKey                  // INFO and META
 	Dags []airflow.DagID           // DAG models
 	TIs  []airflow.TaskInstanceKey // rows
+	// Leases are wide runs whose lease is read.
+	Leases []RunKey
 }
 
 // Prefetch reads items with one request instead of one after the other. Reads
@@ -59,6 +61,9 @@ func (s *Store) Prefetch(ctx context.Context, p Prefetch) (context.Context, erro
 	}
 	for _, k := range p.TIs {
 		add(rowKey(k))
+	}
+	for _, r := range p.Leases {
+		add(leaseKey(r))
 	}
 	items, err := s.kv.BatchGet(ctx, keys, true)
 	if err != nil {

@@ -30,7 +30,9 @@ const (
 	attrDeleting = "del" // META: 1 once the run's deletion has begun
 	attrWake     = "wk"  // when the run's timer fires, Unix milliseconds
 	attrDigest   = "w"   // digest of a wide step, to recognise a repeated commit
-	attrObject   = "o"   // name of the object that holds a large value
+	// attrChunkVersions says how far each chunk is behind META.
+	attrChunkVersions = "cv"
+	attrObject        = "o" // name of the object that holds a large value
 )
 
 // Sealer encrypts secrets at rest. The associated data binds a ciphertext to

@@ -11,8 +11,8 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 )
 
-// Dispatch is the queue message that starts a task instance: keys only, no
-// state, so that an old message can do no harm.
+// Dispatch is the queue message that starts a task instance: keys, and what does
+// not change as long as they may start it, so that an old message can do no harm.
 type Dispatch struct {
 	Key airflow.TaskInstanceKey `json:"key"`
 	// DispatchSeq grows with every dispatch of the instance: tries, reschedules,
@@ -20,7 +20,29 @@ type Dispatch struct {
 	DispatchSeq uint32 `json:"dispatch_seq"`
 	Queue       string `json:"queue,omitempty"`
 	Executor    string `json:"executor,omitempty"`
+	// Offer spares the claim a look at the state of the run, where many schedulers
+	// share a store and the run has very many instances.
+	Offer Offer `json:"offer,omitzero"`
 }
+
+// Offer is what a claim needs to know of a run's state, as of the step that
+// queued the dispatch: another state takes another dispatch.
+type Offer struct {
+	TryNumber       int `json:"try_number"`
+	MaxTries        int `json:"max_tries,omitempty"`
+	ExpandedTICount int `json:"expanded_ti_count,omitempty"`
+	ClearNumber     int `json:"clear_number,omitempty"`
+	// Times in Unix microseconds: when the run started, and when the try was
+	// scheduled and queued.
+	StartDate int64 `json:"start_date,omitempty"`
+	Scheduled int64 `json:"scheduled,omitempty"`
+	Queued    int64 `json:"queued,omitempty"`
+	// Upstreams is TaskContext.UpstreamMapIndexes as JSON: a Dispatch is compared.
+	Upstreams string `json:"upstreams,omitempty"`
+}
+
+// Made reports whether there is an offer.
+func (o Offer) Made() bool { return o.TryNumber > 0 }
 
 // String returns dag/run/task[map]/seq, the value of the environment marker of
 // child processes (EnvDispatch); ParseDispatch reads it.

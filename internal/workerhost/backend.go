@@ -50,7 +50,7 @@ func (s *session) isClaimed() bool {
 }
 
 func bare(d worker.Dispatch) worker.Dispatch {
-	d.Queue, d.Executor = "", ""
+	d.Queue, d.Executor, d.Offer = "", "", worker.Offer{}
 	return d
 }
 

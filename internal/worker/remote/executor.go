@@ -55,7 +55,7 @@ func (x *Executor) Aliases() []string {
 }
 
 func bare(d worker.Dispatch) worker.Dispatch {
-	d.Queue, d.Executor = "", ""
+	d.Queue, d.Executor, d.Offer = "", "", worker.Offer{}
 	return d
 }
 

@@ -141,7 +141,7 @@ func Self() worker.Identity {
 // Cancel stops a running dispatch as if its next heartbeat had been refused.
 // It returns false if the dispatch does not run here.
 func (w *Worker) Cancel(d worker.Dispatch, cause string) bool {
-	d.Queue, d.Executor = "", ""
+	d.Queue, d.Executor, d.Offer = "", "", worker.Offer{}
 	w.mu.Lock()
 	cancel := w.running[d]
 	w.mu.Unlock()
@@ -188,7 +188,7 @@ func (w *Worker) Run(ctx context.Context, d worker.Dispatch) error {
 	runCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	id := d
-	id.Queue, id.Executor = "", ""
+	id.Queue, id.Executor, id.Offer = "", "", worker.Offer{}
 	w.mu.Lock()
 	w.running[id] = cancel
 	w.mu.Unlock()
