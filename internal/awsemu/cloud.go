@@ -36,6 +36,9 @@ type Options struct {
 	// Kill reports whether the environment of an invocation dies before a call that it
 	// is about to make; nil kills none.
 	Kill func(function string, invocation int, operation string) bool
+	// Seen is told of every call that reaches a service, with its body; may be nil. It
+	// is called by several goroutines.
+	Seen func(function, service, operation string, body []byte)
 	Log  *slog.Logger
 }
 
@@ -127,6 +130,9 @@ func (h client) Do(r *http.Request) (*http.Response, error) {
 			return nil, errKilled
 		}
 		call.Start = time.Now()
+	}
+	if h.c.o.Seen != nil {
+		h.c.o.Seen(call.Function, service, operation, body)
 	}
 	if h.c.o.Forward != nil {
 		if to := h.c.o.Forward(service); to != "" {

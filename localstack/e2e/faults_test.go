@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -127,6 +128,21 @@ killed_TAG:
 	r.logs("a", 1, "last words of try 1", "Task ended without a report: ")
 }
 
+// TestTaskKilled: the task alone is killed, as by the kernel when memory runs out. Its worker lives and reports at once.
+func TestTaskKilled(t *testing.T) {
+	t.Parallel()
+	s := need(t)
+	r := s.deploy(t, "oom_TAG", `
+oom_TAG:
+`+head+`
+  tasks:
+    - {task_id: a, operator: BashOperator, retries: 1, retry_delay: 1, bash_command: '`+once+`echo last words of try {{ ti.try_number }}; test {{ ti.try_number }} = 2 || kill -9 $$'}
+    - {task_id: b, operator: EmptyOperator, dependencies: [a]}
+`)
+	r.ends(endWithin, success, "a=success/2 b=success")
+	r.logs("a", 1, "last words of try 1", "non-zero exit code -9")
+}
+
 // TestQueueFaults uses a queue of its own, so that its settings may change.
 func TestQueueFaults(t *testing.T) {
 	t.Parallel()
@@ -154,6 +170,28 @@ func TestQueueFaults(t *testing.T) {
 		eventually(t, endWithin, "second try", func() bool { return r.ti("a").TryNumber == 2 })
 		s.enable(t, mapping, true)
 		r.ends(endWithin, success, "a=success/2 b=success")
+	})
+	t.Run("asynchronous invocation", func(t *testing.T) {
+		// As the scheduler invokes workers past their queue for a burst, and Lambda then
+		// tells the dead letters, not the caller, that the sandbox was lost.
+		mapping := s.mapping(t, worker)
+		s.enable(t, mapping, false)
+		defer s.enable(t, mapping, true)
+		r := s.deploy(t, "async_TAG", isolated("async_TAG", once+"echo $$ > SCRATCH/async-{{ ti.try_number }}.pid; test {{ ti.try_number }} = 2 || sleep 600", ", retries: 1, retry_delay: 1"))
+		body := s.take(t, s.queue(t, "tasks-isolated"), r)
+		if _, err := s.lambda.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String(worker), InvocationType: lambdatypes.InvocationTypeEvent, Payload: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, endWithin, "running task", func() bool { return s.pid(t, "async-1.pid") != 0 })
+		task := s.pid(t, "async-1.pid")
+		killed := time.Now()
+		kill(t, s.workerOf(t, task), syscall.SIGKILL)
+		kill(t, task, syscall.SIGKILL)
+		eventually(t, lostWithin, "second try", func() bool { return r.ti("a").TryNumber == 2 })
+		t.Logf("the second try was there %v after the sandbox was lost", time.Since(killed).Round(time.Second))
+		s.enable(t, mapping, true)
+		r.ends(endWithin, success, "a=success/2 b=success")
+		r.logs("a", 1, "the invocation of "+worker, "RetriesExhausted: Runtime.ExitError")
 	})
 	t.Run("deadline", func(t *testing.T) {
 		defer s.timeout(t, worker, s.timeout(t, worker, 45))
