@@ -105,7 +105,7 @@ func newBuckets(n namer, key awskms.IKey, dead awssqs.IQueue) awssqs.IQueue {
 		// A run pins its files by content in the data bucket; versions are for people.
 		Id: str("old-versions"), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(30)),
 		AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(7)),
-	}}, true)
+	}})
 	cfn := dags.Node().DefaultChild().(awss3.CfnBucket)
 	filter := &awss3.CfnBucket_NotificationFilterProperty{S3Key: &awss3.CfnBucket_S3KeyFilterProperty{
 		Rules: &[]any{&awss3.CfnBucket_FilterRuleProperty{Name: str("prefix"), Value: str(n.cfg.DagsPrefix)}},
@@ -125,17 +125,19 @@ func newBuckets(n namer, key awskms.IKey, dead awssqs.IQueue) awssqs.IQueue {
 		Id: str("broken-uploads"), AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(7)),
 	}, {
 		Id: str("logs"), Prefix: str(awsenv.LogPrefix), Expiration: awscdk.Duration_Days(jsii.Number(float64(n.cfg.LogRetentionDays))),
-	}}, false)
+	}, {
+		// Versions are there so that a snapshot which is put again while it is removed
+		// stays (s3blob); nobody goes back to one.
+		Id: str("replaced-or-removed"), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(1)), ExpiredObjectDeleteMarker: jsii.Bool(true),
+	}})
 	return queue
 }
 
-func newBucket(n namer, id, name string, key awskms.IKey, rules *[]*awss3.LifecycleRule, versioned bool) awss3.Bucket {
+func newBucket(n namer, id, name string, key awskms.IKey, rules *[]*awss3.LifecycleRule) awss3.Bucket {
 	p := &awss3.BucketProps{
 		BucketName: str(name), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(), ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
 		EnforceSSL: jsii.Bool(true), Encryption: awss3.BucketEncryption_S3_MANAGED, LifecycleRules: rules, RemovalPolicy: removal(n.cfg),
-	}
-	if versioned {
-		p.Versioned = jsii.Bool(true)
+		Versioned: jsii.Bool(true),
 	}
 	if key != nil {
 		p.Encryption, p.EncryptionKey, p.BucketKeyEnabled = awss3.BucketEncryption_KMS, key, jsii.Bool(true)

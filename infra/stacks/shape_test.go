@@ -88,8 +88,11 @@ func TestBuckets(t *testing.T) {
 			if got := b.Text("BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "SSEAlgorithm"); got != want {
 				t.Errorf("%s: encrypted with %q, want %s", name, got, want)
 			}
-			if versioned := b.Text("VersioningConfiguration", "Status") == "Enabled"; versioned != strings.Contains(name, "-dags-") {
-				t.Errorf("%s: versioned %v; only the user's files are", name, versioned)
+			if b.Text("VersioningConfiguration", "Status") != "Enabled" {
+				t.Errorf("%s keeps no versions: a snapshot that is put again while it is removed would be lost, or a DAG file overwritten", name)
+			}
+			if rules, _ := json.Marshal(b.Get("LifecycleConfiguration")); !strings.Contains(string(rules), "NoncurrentVersionExpiration") {
+				t.Errorf("%s keeps old versions for ever: %s", name, rules)
 			}
 			if len(name) > 63 {
 				t.Errorf("%s has more than 63 characters", name)
