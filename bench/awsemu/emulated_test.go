@@ -88,19 +88,8 @@ func taskOf(k store.RunKey, task string) airflow.TaskInstanceKey {
 	return airflow.TaskInstanceKey{DagID: k.DagID, RunID: k.RunID, TaskID: airflow.TaskID(task), MapIndex: airflow.Unmapped}
 }
 
-// The memory of the functions by default (infra), in MB.
-const (
-	schedulerMB = 1024
-	workerMB    = 1024
-)
-
 // vCPU is what a function has of one: computing takes so much longer.
-func vCPU(function string) float64 {
-	if function == awsenv.Scheduler {
-		return schedulerMB / 1769.0
-	}
-	return workerMB / 1769.0
-}
+func vCPU(function string) float64 { return float64(awsenv.MemoryMB(function)) / 1769 }
 
 var (
 	calibrateOnce sync.Once
@@ -123,7 +112,7 @@ func calibrated(t *testing.T) awsemu.CPU {
 			}
 		})
 		fmt.Printf("computing time per call, measured here (charged × %.2f to the scheduler of %d MB, × %.2f to workers of %d MB)\n%s",
-			1/vCPU(awsenv.Scheduler), schedulerMB, 1/vCPU(awsenv.Worker), workerMB, calibration.String())
+			1/vCPU(awsenv.Scheduler), awsenv.MemoryMB(awsenv.Scheduler), 1/vCPU(awsenv.Worker), awsenv.MemoryMB(awsenv.Worker), calibration.String())
 	})
 	medians := calibration.Medians(1)
 	return func(function, operation string, real time.Duration) time.Duration {

@@ -1,5 +1,7 @@
 package settings
 
+import "github.com/gustflow/gust/internal/awsenv"
+
 // Stage says where a deployment lives. Every stage is the same two stacks; what
 // differs is listed in [Defaults].
 type Stage string
@@ -209,7 +211,7 @@ func (q Queue) on() string {
 // Memory returns the worker function's memory.
 func (q Queue) Memory() int {
 	if q.MemoryMB == 0 {
-		return 1024
+		return awsenv.MemoryMB(awsenv.Worker)
 	}
 	return q.MemoryMB
 }

@@ -90,8 +90,8 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 		}
 		return env
 	}
-	build := func(name, purpose string, timeout, memory int, env map[string]string, rights []right) awslambda.Function {
-		memory, reserved := c.setting(name, memory)
+	build := func(name, purpose string, timeout int, env map[string]string, rights []right) awslambda.Function {
+		memory, reserved := c.setting(name, awsenv.MemoryMB(name))
 		out[name] = c.goFunction(fn{
 			name: c.cfg.FunctionName(name), folder: name, purpose: purpose, timeout: timeout, memory: memory, reserved: reserved, env: env, rights: rights,
 			once: name == awsenv.Scheduler || name == awsenv.DagProcessor, wrapper: wrappers[name],
@@ -105,11 +105,11 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 	if c.ecs != nil {
 		env[awsenv.ECSExecutor] = *c.ecs.config(c)
 	}
-	scheduler := build(awsenv.Scheduler, "Creates due runs and takes their next steps", schedulerTimeout, 1024, env, c.schedulerRights())
+	scheduler := build(awsenv.Scheduler, "Creates due runs and takes their next steps", schedulerTimeout, env, c.schedulerRights())
 	c.maps("events", scheduler, events, 10, 0)
 	c.maps("timers", scheduler, timers, 10, 0)
 
-	build(awsenv.DagParser, "Reads DAG files, with no right to anything else", dagParserTimeout, 512, nil, c.parserRights())
+	build(awsenv.DagParser, "Reads DAG files, with no right to anything else", dagParserTimeout, nil, c.parserRights())
 	env = with(map[string]string{
 		awsenv.DagsBucket: c.dagsBucket(), awsenv.DagsPrefix: c.cfg.DagsPrefix, awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
 		awsenv.ParserFunction: c.cfg.FunctionName(awsenv.DagParser), awsenv.DagEventsQueueURL: *c.data.Changes.QueueUrl(),
@@ -120,13 +120,13 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 	if s := c.cfg.Secrets; s != nil {
 		env[awsenv.SecretsBackend], env[awsenv.SecretsPrefix] = s.Backend, s.Prefix
 	}
-	processor := build(awsenv.DagProcessor, "Validates, versions and stores DAGs", dagProcessorTimeout, 512, env, c.processorRights())
+	processor := build(awsenv.DagProcessor, "Validates, versions and stores DAGs", dagProcessorTimeout, env, c.processorRights())
 	c.maps("dagfiles", processor, c.data.Changes, 10, 2)
 
-	taskEvents := build(awsenv.TaskEvents, "Turns lost and dead dispatches into failures or retries", taskEventsTimeout, 256, with(), c.taskEventsRights())
+	taskEvents := build(awsenv.TaskEvents, "Turns lost and dead dispatches into failures or retries", taskEventsTimeout, with(), c.taskEventsRights())
 	c.maps("dead", taskEvents, c.data.Dead, 10, 0)
 
-	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, 512, with(map[string]string{
+	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, with(map[string]string{
 		awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
 	}), c.apiRights())
 	api.AddFunctionUrl(&awslambda.FunctionUrlOptions{AuthType: awslambda.FunctionUrlAuthType_AWS_IAM})

@@ -80,6 +80,9 @@ func (c control) goFunction(f fn) awslambda.Function {
 		LoggingFormat: awslambda.LoggingFormat_JSON,
 		// No START, END and REPORT lines: they cost more than the scheduler's own log.
 		SystemLogLevelV2: awslambda.SystemLogLevel_WARN,
+		// What is written has been decided on: by default Lambda would drop what tasks log
+		// at level debug.
+		ApplicationLogLevelV2: awslambda.ApplicationLogLevel_TRACE,
 	}
 	if f.wrapper != "" {
 		p.Runtime, p.Handler = awslambda.Runtime_PYTHON_3_13(), str("gust.handler")

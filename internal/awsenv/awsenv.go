@@ -62,6 +62,18 @@ func Functions() []string {
 	return []string{Scheduler, Worker, DagProcessor, DagParser, TaskEvents, APIServer}
 }
 
+// MemoryMB is what a function is given unless the settings of a deployment say
+// otherwise. More memory is more CPU: a whole one at 1769 MB.
+func MemoryMB(function string) int {
+	switch function {
+	case Scheduler, Worker, APIServer:
+		return 1024
+	case TaskEvents:
+		return 256
+	}
+	return 512
+}
+
 // Prefixes in the data bucket.
 const (
 	BlobPrefix = "blobs/" // content-addressed bundle files and snapshots

@@ -12,12 +12,8 @@ import (
 	"strings"
 	"time"
 
-	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
-	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
-	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/observe/otlpwire"
 )
 
 // OTLP says where OpenTelemetry data goes, over HTTP with protobuf.
@@ -41,18 +37,14 @@ type OTLP struct {
 
 const scopeName = "github.com/gustflow/gust"
 
-func (o OTLP) resource() *resourcepb.Resource {
-	return &resourcepb.Resource{Attributes: attributes(o.Resource)}
+func (o OTLP) source() otlpwire.Source {
+	return otlpwire.Source{Resource: attributes(o.Resource), Name: scopeName, Version: o.Version}
 }
 
-func (o OTLP) scope() *commonpb.InstrumentationScope {
-	return &commonpb.InstrumentationScope{Name: scopeName, Version: o.Version}
-}
-
-func attributes(tags []Tag) []*commonpb.KeyValue {
-	out := make([]*commonpb.KeyValue, len(tags))
+func attributes(tags []Tag) []otlpwire.KeyValue {
+	out := make([]otlpwire.KeyValue, len(tags))
 	for i, t := range tags {
-		out[i] = &commonpb.KeyValue{Key: t.Key, Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: t.Value}}}
+		out[i] = otlpwire.KeyValue{Key: t.Key, Text: t.Value}
 	}
 	return out
 }
@@ -63,11 +55,7 @@ type errRefused struct{ status string }
 func (e errRefused) Error() string { return "the collector answered " + e.status }
 
 // post sends one message. An errRefused means that trying again is of no use.
-func (o OTLP) post(ctx context.Context, m proto.Message) error {
-	b, err := proto.Marshal(m)
-	if err != nil {
-		return errRefused{err.Error()}
-	}
+func (o OTLP) post(ctx context.Context, b []byte) error {
 	var body bytes.Buffer
 	z := gzip.NewWriter(&body)
 	if _, err := z.Write(b); err != nil {
@@ -232,55 +220,38 @@ func (m *otlpMetrics) flush(ctx context.Context) {
 
 func (m *otlpMetrics) close() {}
 
-// data is ExportMetricsServiceRequest, which has the same form on the wire.
-func (m *otlpMetrics) data() *metricspb.MetricsData {
+// data is ExportMetricsServiceRequest, which has the form of MetricsData on the wire.
+func (m *otlpMetrics) data() []byte {
 	start, now := uint64(m.start.UnixNano()), uint64(m.now().UnixNano())
-	temporality := metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
-	if m.o.Delta {
-		temporality = metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
-	}
-	byName := map[string]*metricspb.Metric{}
-	var metrics []*metricspb.Metric
+	byName := map[string]int{}
+	var metrics []otlpwire.Metric
 	for _, s := range m.order {
 		id := string('0'+rune(s.kind)) + s.name
-		metric := byName[id]
-		if metric == nil {
-			metric = &metricspb.Metric{Name: s.name}
+		at, ok := byName[id]
+		if !ok {
+			at = len(metrics)
+			byName[id] = at
+			x := otlpwire.Metric{Name: s.name, Kind: otlpwire.Gauge, Delta: m.o.Delta}
 			switch s.kind {
 			case Counter:
-				metric.Data = &metricspb.Metric_Sum{Sum: &metricspb.Sum{IsMonotonic: true, AggregationTemporality: temporality}}
-			case Gauge:
-				metric.Data = &metricspb.Metric_Gauge{Gauge: &metricspb.Gauge{}}
+				x.Kind = otlpwire.Sum
 			case Timer:
-				metric.Unit = "ms"
-				metric.Data = &metricspb.Metric_Histogram{Histogram: &metricspb.Histogram{AggregationTemporality: temporality}}
+				x.Kind, x.Unit = otlpwire.Histogram, "ms"
 			}
-			byName[id] = metric
-			metrics = append(metrics, metric)
+			metrics = append(metrics, x)
 		}
-		attrs := attributes(s.tags)
+		p := otlpwire.Point{Attributes: attributes(s.tags), Start: start, Time: now}
 		switch s.kind {
 		case Counter:
-			p := &metricspb.NumberDataPoint{Attributes: attrs, StartTimeUnixNano: start, TimeUnixNano: now, Value: &metricspb.NumberDataPoint_AsInt{AsInt: int64(s.value)}}
-			sum := metric.GetSum()
-			sum.DataPoints = append(sum.DataPoints, p)
+			p.Int = int64(s.value)
 		case Gauge:
-			p := &metricspb.NumberDataPoint{Attributes: attrs, TimeUnixNano: uint64(s.at.UnixNano()), Value: &metricspb.NumberDataPoint_AsDouble{AsDouble: s.value}}
-			g := metric.GetGauge()
-			g.DataPoints = append(g.DataPoints, p)
+			p.Start, p.Time, p.Value = 0, uint64(s.at.UnixNano()), s.value
 		case Timer:
-			sum, low, high := s.value, s.lowest, s.highest
-			p := &metricspb.HistogramDataPoint{
-				Attributes: attrs, StartTimeUnixNano: start, TimeUnixNano: now, Count: s.count, Sum: &sum, Min: &low, Max: &high,
-				BucketCounts: append([]uint64(nil), s.buckets...), ExplicitBounds: bounds,
-			}
-			h := metric.GetHistogram()
-			h.DataPoints = append(h.DataPoints, p)
+			p.Count, p.Sum, p.Min, p.Max, p.Buckets, p.Bounds = s.count, s.value, s.lowest, s.highest, s.buckets, bounds
 		}
+		metrics[at].Points = append(metrics[at].Points, p)
 	}
-	return &metricspb.MetricsData{ResourceMetrics: []*metricspb.ResourceMetrics{{
-		Resource: m.o.resource(), ScopeMetrics: []*metricspb.ScopeMetrics{{Scope: m.o.scope(), Metrics: metrics}},
-	}}}
+	return otlpwire.Metrics(m.o.source(), metrics)
 }
 
 func unwrapURL(err error) error {

@@ -9,11 +9,9 @@ import (
 	"strconv"
 	"time"
 
-	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
-	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
-
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/engine"
+	"github.com/gustflow/gust/internal/observe/otlpwire"
 )
 
 const (
@@ -34,7 +32,7 @@ const (
 type otlpTraces struct {
 	o       OTLP
 	log     *slog.Logger
-	spans   []*tracepb.Span
+	spans   []otlpwire.Span
 	next    time.Time
 	backoff time.Duration
 	failed  bool
@@ -77,7 +75,7 @@ func (t *otlpTraces) change(c engine.Change) {
 	}
 }
 
-func runSpan(c engine.Change, trace, id []byte) *tracepb.Span {
+func runSpan(c engine.Change, trace, id []byte) otlpwire.Span {
 	r := c.Run
 	tags := []Tag{
 		{"airflow.category", "DAG runs"}, {"airflow.dag_id", string(r.DagID)}, {"airflow.dag_run.run_id", string(r.RunID)},
@@ -129,37 +127,32 @@ func (t *otlpTraces) task(c engine.Change, tc engine.TaskChange, trace, root []b
 	}), number64("airflow.task_instance.try_number", int64(tc.TryNumber)), number64("airflow.task_instance.map_index", int64(tc.MapIndex)))
 	ok := tc.To == airflow.TISuccess
 	s := span(trace, spanID(trace, "task_run\x00"+try), root, "task_run."+name, queued, end, ok)
-	s.Attributes = append(append([]*commonpb.KeyValue{}, attrs...), attributes([]Tag{
+	s.Attributes = append(append([]otlpwire.KeyValue{}, attrs...), attributes([]Tag{
 		{"airflow.task_instance.state", tc.To.String()}, {"airflow.task_instance.operator", tc.Operator}, {"airflow.task_instance.queue", tc.Queue},
 	})...)
 	t.add(s)
 	if tc.StartDate.IsZero() {
 		return
 	}
-	w := span(trace, spanID(trace, "worker\x00"+try), s.SpanId, "worker."+name, begin, end, ok)
+	w := span(trace, spanID(trace, "worker\x00"+try), s.SpanID, "worker."+name, begin, end, ok)
 	w.Attributes = attrs
 	t.add(w)
 }
 
-func number64(key string, n int64) *commonpb.KeyValue {
-	return &commonpb.KeyValue{Key: key, Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: n}}}
+func number64(key string, n int64) otlpwire.KeyValue {
+	return otlpwire.KeyValue{Key: key, Number: true, Int: n}
 }
 
-func span(trace, id, parent []byte, name string, start, end time.Time, ok bool) *tracepb.Span {
+func span(trace, id, parent []byte, name string, start, end time.Time, ok bool) otlpwire.Span {
 	if end.Before(start) { // of two clocks
 		end = start
 	}
-	s := &tracepb.Span{
-		TraceId: trace, SpanId: id, ParentSpanId: parent, Name: name, Kind: tracepb.Span_SPAN_KIND_INTERNAL, Flags: 1,
-		StartTimeUnixNano: uint64(start.UnixNano()), EndTimeUnixNano: uint64(end.UnixNano()), Status: &tracepb.Status{Code: tracepb.Status_STATUS_CODE_OK},
+	return otlpwire.Span{
+		TraceID: trace, SpanID: id, ParentSpanID: parent, Name: name, Start: uint64(start.UnixNano()), End: uint64(end.UnixNano()), Failed: !ok,
 	}
-	if !ok {
-		s.Status.Code = tracepb.Status_STATUS_CODE_ERROR
-	}
-	return s
 }
 
-func (t *otlpTraces) add(s *tracepb.Span) {
+func (t *otlpTraces) add(s otlpwire.Span) {
 	if len(t.spans) >= maxSpans {
 		if !t.lost {
 			t.lost = true
@@ -182,9 +175,7 @@ func (t *otlpTraces) idle(ctx context.Context) {
 func (t *otlpTraces) flush(ctx context.Context) {
 	for len(t.spans) > 0 {
 		n := min(len(t.spans), spanBatch)
-		err := t.o.post(ctx, &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
-			Resource: t.o.resource(), ScopeSpans: []*tracepb.ScopeSpans{{Scope: t.o.scope(), Spans: t.spans[:n]}},
-		}}})
+		err := t.o.post(ctx, otlpwire.Traces(t.o.source(), t.spans[:n]))
 		if err != nil {
 			if !t.failed {
 				t.failed = true

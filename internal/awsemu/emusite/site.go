@@ -63,7 +63,7 @@ type Options struct {
 	// Observe has the scheduler export what it does to its log, with the default
 	// metrics, as in profile prod.
 	Observe bool
-	// SchedulerMB and WorkerMB are the memory of the functions; default 1024.
+	// SchedulerMB and WorkerMB are the memory of the functions; default awsenv.MemoryMB.
 	SchedulerMB, WorkerMB int
 	// EngineConfig are changes to the scheduler's settings; may be nil.
 	EngineConfig func(*engine.Config)
@@ -129,10 +129,10 @@ func New(o Options) (*Site, error) {
 	}
 	out := counting{s, o.Logs}
 	if o.SchedulerMB == 0 {
-		o.SchedulerMB = 1024
+		o.SchedulerMB = awsenv.MemoryMB(awsenv.Scheduler)
 	}
 	if o.WorkerMB == 0 {
-		o.WorkerMB = 1024
+		o.WorkerMB = awsenv.MemoryMB(awsenv.Worker)
 	}
 	usage := func(function string, mb int) *awsmeter.Reporter {
 		return awsmeter.NewReporter(function, out, func(string) string { return strconv.Itoa(mb) }, awslabel.Of)

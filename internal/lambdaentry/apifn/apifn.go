@@ -23,6 +23,7 @@ import (
 	"github.com/gustflow/gust/internal/awsapp"
 	"github.com/gustflow/gust/internal/awsapp/awskeys"
 	"github.com/gustflow/gust/internal/awsapp/awslogs"
+	"github.com/gustflow/gust/internal/awsapp/awssignin"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/restapi"
@@ -72,7 +73,7 @@ func NewHandler(ctx context.Context, c awsapp.Config, o awsapp.Options, environ 
 	if err != nil {
 		return nil, err
 	}
-	signIn, err := app.Auth(environ)
+	signIn, err := awssignin.Open(app, environ)
 	if err != nil {
 		return nil, err
 	}

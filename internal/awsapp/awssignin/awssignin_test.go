@@ -1,4 +1,4 @@
-package awsapp
+package awssignin
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/gustflow/gust/internal/auth"
+	"github.com/gustflow/gust/internal/awsapp"
 	"github.com/gustflow/gust/internal/awsenv"
 	"github.com/gustflow/gust/internal/store/kv"
 	"github.com/gustflow/gust/internal/store/kv/memkv"
@@ -38,20 +39,20 @@ func (s *secretsOnly) Do(r *http.Request) (*http.Response, error) {
 
 func TestAuth(t *testing.T) {
 	var web secretsOnly
-	a, err := Open(t.Context(), Config{Table: "t", DefaultQueue: "default", KeysSecret: "arn:keys"}, Options{
+	a, err := awsapp.Open(t.Context(), awsapp.Config{Table: "t", DefaultQueue: "default", KeysSecret: "arn:keys"}, awsapp.Options{
 		AWS:        &aws.Config{Region: "us-east-1", HTTPClient: &web, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")},
 		WrapDriver: func(kv.Driver) kv.Driver { return memkv.New(memkv.Options{}) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Auth([]string{auth.AdminPasswordEnv + "=hunter2hunter2"}); err == nil || !strings.Contains(err.Error(), awsenv.OutKeysSecret) || strings.Contains(err.Error(), "hunter2") {
+	if _, err := Open(a, []string{auth.AdminPasswordEnv + "=hunter2hunter2"}); err == nil || !strings.Contains(err.Error(), awsenv.OutKeysSecret) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a password in the function's configuration: %v", err)
 	}
-	if _, err := a.Auth([]string{"AIRFLOW__OIDC__ISSUER=http://idp.example.com"}); err == nil || !strings.Contains(err.Error(), "expected an https URL") {
+	if _, err := Open(a, []string{"AIRFLOW__OIDC__ISSUER=http://idp.example.com"}); err == nil || !strings.Contains(err.Error(), "expected an https URL") {
 		t.Errorf("settings are not read: %v", err)
 	}
-	s, err := a.Auth([]string{awsenv.Table + "=t", awsenv.KeysSecret + "=arn:keys"})
+	s, err := Open(a, []string{awsenv.Table + "=t", awsenv.KeysSecret + "=arn:keys"})
 	if err != nil {
 		t.Fatal(err)
 	}
