@@ -463,6 +463,18 @@ func TestRotationKeepsSessions(t *testing.T) {
 	}
 }
 
+// TestDisabledAloneIsEnough: also a record that was changed without a new generation
+// keeps its user out.
+func TestDisabledAloneIsEnough(t *testing.T) {
+	f := newFixture(t)
+	f.user("jo", User)
+	token := f.token("jo")
+	if _, err := f.store.UpdateUser(t.Context(), "jo", func(u *store.User) error { u.Disabled = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	f.want(f.echo(bearer(token)), 403, "Invalid")
+}
+
 func TestFirstProcessesAgreeOnAKey(t *testing.T) {
 	f := newFixture(t)
 	f.user("jo", User)

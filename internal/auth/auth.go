@@ -182,6 +182,9 @@ func New(o Options) (*Service, error) {
 
 func (s *Service) now() time.Time { return s.o.Now().UTC() }
 
+// BaseURL is where users reach the server, "" where it is not known.
+func (s *Service) BaseURL() string { return s.o.BaseURL }
+
 // Handler serves sign-in below <base path>/auth and everything else by rest, all of
 // it with security headers. Rest authenticates by itself (Middleware) where it has
 // to: pages and assets of a UI are open.

@@ -319,6 +319,17 @@ func TestOIDCStateBelongsToTheBrowser(t *testing.T) {
 	if status, _, _ := o.get(t, attacker, strings.Replace(answer, "state=", "state=x", 1)); status != 400 {
 		t.Errorf("another state: %d", status)
 	}
+	at, err := url.Parse(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := at.Query()
+	state := q.Get("state")
+	q.Set("state", state[:len(state)-1]+map[bool]string{true: "B", false: "A"}[state[len(state)-1] == 'A'])
+	at.RawQuery = q.Encode()
+	if status, _, _ := o.get(t, attacker, at.String()); status != 400 {
+		t.Errorf("a state that ends otherwise: %d", status)
+	}
 	attacker.CheckRedirect = nil
 	if status, _, at := o.get(t, attacker, answer); at.Path != "/" {
 		t.Errorf("the right browser: %d at %s", status, at)
