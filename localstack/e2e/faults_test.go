@@ -331,7 +331,13 @@ func (s *site) enable(t *testing.T, mapping string, on bool) {
 		}
 		return *m.State == want
 	})
+	if !on {
+		time.Sleep(lastPoll)
+	}
 }
+
+// lastPoll outlives the long poll that a mapping was in when it was switched off (5 s in hostkit): that takes messages still.
+const lastPoll = 8 * time.Second
 
 // take removes the message of a run from a queue that nothing consumes and returns its body.
 func (s *site) take(t *testing.T, queue *string, r *oneRun) (body string) {
