@@ -129,7 +129,9 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, with(map[string]string{
 		awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
 	}), c.apiRights())
-	api.AddFunctionUrl(&awslambda.FunctionUrlOptions{AuthType: awslambda.FunctionUrlAuthType_AWS_IAM})
+	// Browsers and Airflow's clients sign in to the API itself (internal/auth); IAM
+	// would take the Authorization header that their tokens are in.
+	api.AddFunctionUrl(&awslambda.FunctionUrlOptions{AuthType: awslambda.FunctionUrlAuthType_NONE})
 
 	for _, q := range c.cfg.QueuesOn(settings.OnLambda) {
 		env := with(c.workerEnv(q))
