@@ -21,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/mask"
+	"github.com/gustflow/gust/internal/restapi"
 	"github.com/gustflow/gust/internal/secretsbackend"
 	"github.com/gustflow/gust/internal/version"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -106,9 +107,24 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		},
 		Loader:    c.loader(cfg, dagsFolder),
 		NoRecords: !cfg.Gust.RecordDecisions, IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
+		Settings: shownSettings(cfg), MaximumPageLimit: cfg.API.MaximumPageLimit, PageSize: cfg.API.PageSize,
 		Auth: signIn, BaseURL: cfg.API.BaseURL, DefaultImpersonation: cfg.Core.DefaultImpersonation,
 		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
+}
+
+// shownSettings is what the API shows of the configuration; nil for nothing.
+func shownSettings(cfg *config.Config) func() []restapi.Setting {
+	if cfg.API.ExposeConfig == "False" {
+		return nil
+	}
+	return func() []restapi.Setting {
+		var out []restapi.Setting
+		for _, o := range cfg.Options() {
+			out = append(out, restapi.Setting{Section: o.Section, Key: o.Key, Value: o.Value, Sensitive: o.Sensitive})
+		}
+		return out
+	}
 }
 
 // noneIfZero turns 0 into -1 where zero means "the default".

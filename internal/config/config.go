@@ -513,6 +513,13 @@ func (l *loader) setText(s *setting, text string) error {
 		}
 	case "upper":
 		text = strings.ToUpper(text)
+	case "expose":
+		switch strings.ToLower(text) {
+		case "true", "t", "1":
+			text = "True"
+		case "false", "f", "0":
+			text = "False"
+		}
 	case "json":
 		if text != "" {
 			var m map[string]any

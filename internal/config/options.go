@@ -208,9 +208,12 @@ type API struct {
 	// InstanceName is shown by the web interface. Default Gust.
 	InstanceName string `key:"instance_name" default:"Gust"`
 	// PageSize is how many items the API returns if asked for no number. Default 50.
-	PageSize int `key:"page_size" default:"50" min:"1" max:"1000" noeffect:"there is no API yet"`
+	PageSize int `key:"page_size" default:"50" min:"1" max:"1000"`
 	// MaximumPageLimit is the most items one page of the API may hold. Default 100.
-	MaximumPageLimit int `key:"maximum_page_limit" default:"100" min:"1" max:"10000" noeffect:"there is no API yet"`
+	MaximumPageLimit int `key:"maximum_page_limit" default:"100" min:"1" max:"10000"`
+	// ExposeConfig lets the API show the configuration, without secrets: True, False or
+	// non-sensitive-only. Default False.
+	ExposeConfig string `key:"expose_config" default:"False" kind:"expose" oneof:"True,False,non-sensitive-only"`
 }
 
 // APIAuth is section [api_auth]. The keys that sign tokens are in the store, sealed:

@@ -21,6 +21,7 @@ import (
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/executor"
 	"github.com/gustflow/gust/internal/observe"
+	"github.com/gustflow/gust/internal/restapi"
 	"github.com/gustflow/gust/internal/retention"
 	"github.com/gustflow/gust/internal/secrets"
 	"github.com/gustflow/gust/internal/store"
@@ -91,6 +92,11 @@ type Options struct {
 	Auth auth.Options
 	// BaseURL is [api] base_url, for ti.log_url. Default: the address served.
 	BaseURL string
+	// Settings is what the API shows of the configuration; nil: nothing.
+	Settings func() []restapi.Setting
+	// MaximumPageLimit and PageSize are [api] maximum_page_limit and page_size.
+	// Defaults 100 and 50.
+	MaximumPageLimit, PageSize int
 	// Observe says what the server exports about its work; the zero value is nothing.
 	Observe observe.Options
 	Log     *slog.Logger

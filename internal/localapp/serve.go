@@ -376,6 +376,9 @@ func (a *App) api() *restapi.API {
 	if a.Auth != nil {
 		o.Auth = a.Auth.Middleware
 	}
+	self := taskrunner.Self()
+	o.Process = &restapi.Process{Hostname: self.Hostname, Unixname: self.Unixname, Started: time.Now()}
+	o.Settings, o.MaximumPageLimit, o.FallbackPageLimit = a.Options.Settings, a.Options.MaximumPageLimit, a.Options.PageSize
 	// The processor is made after this handler.
 	o.Reparse = func(path string) {
 		if a.Processor != nil {

@@ -5,4 +5,9 @@ func registerOthers(a *API) {
 	registerVariables(a)
 	registerConnections(a)
 	registerPools(a)
+	registerBackfills(a)
+	registerImportErrors(a)
+	registerEventLogs(a)
+	registerConfig(a)
+	registerJobs(a)
 }

@@ -49,6 +49,12 @@ type Options struct {
 	DagDeleted func(ctx context.Context, id airflow.DagID) error
 	// CheckParams checks a run's conf against a DAG's params; nil: not checked.
 	CheckParams func(*airflow.DAG, json.RawMessage) error
+	// Settings are the configuration by section and key, if it may be shown ([api]
+	// expose_config); nil: it is not.
+	Settings func() []Setting
+	// Process is the process that the parts of the installation live in; nil: they
+	// are no processes.
+	Process *Process
 	// TestConnection tries a connection ([core] test_connection); nil: disabled, as
 	// it is by default.
 	TestConnection func(context.Context, airflow.Connection) (ok bool, message string)

@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/dagprocessor"
 	"github.com/gustflow/gust/internal/dagprocessor/yamlloader"
 	"github.com/gustflow/gust/internal/dagspec"
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/mask"
+	"github.com/gustflow/gust/internal/restapi"
 )
 
 // site is a server over a folder of DAG files, as `gust standalone` is one.
@@ -36,9 +38,19 @@ func startSite(t testing.TB, dags fs.FS) *site {
 		t.Fatal(err)
 	}
 	py := dagspec.NewInterpreter(folder)
+	cfg, err := config.Load(config.Input{Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &site{t: t, client: &http.Client{}, password: "a-password-of-the-tests-4711"}
 	o := localapp.Options{
 		Home: t.TempDir(), DagsFolder: folder, KilledTaskCleanupTime: time.Second, HeartbeatInterval: 500 * time.Millisecond, Masker: mask.New(mask.Options{}),
+		Settings: func() (out []restapi.Setting) {
+			for _, o := range cfg.Options() {
+				out = append(out, restapi.Setting{Section: o.Section, Key: o.Key, Value: o.Value, Sensitive: o.Sensitive})
+			}
+			return out
+		},
 		Loader: yamlloader.New(yamlloader.Config{Options: dagspec.Options{Python: py}}),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
