@@ -33,7 +33,7 @@ vectors: ## Replay Airflow's recorded decisions (GUST_VECTORS=<folder> for other
 
 .PHONY: race
 race: ## Run the tests of the concurrent packages under the race detector
-	$(GO) test -race -count=1 ./internal/store/... ./internal/engine/... ./internal/worker/... ./internal/tasklog/... ./internal/mask/...
+	$(GO) test -race -count=1 ./internal/store/... ./internal/engine/... ./internal/worker/... ./internal/tasklog/... ./internal/mask/... ./internal/auth/...
 
 .PHONY: lint
 lint: ## gofmt, go vet and the architecture test

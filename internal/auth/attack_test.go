@@ -1,9 +1,13 @@
 package auth
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -592,5 +596,65 @@ func TestHandlerBelowAPath(t *testing.T) {
 		if !strings.Contains(w.Body.String(), want) || w.Header().Get("X-Content-Type-Options") == "" {
 			t.Errorf("%s: %d %s, want %s", path, w.Code, w.Body, want)
 		}
+	}
+}
+
+// TestNothingSecretIsLogged: whatever is tried, no password, token or key is in the
+// server's log or in the audit log.
+func TestNothingSecretIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	f := newFixture(t, func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	f.user("jo", Admin)
+	good := f.token("jo")
+	api, made, err := f.s.CreateAPIToken(t.Context(), NewAPIToken{Owner: "jo", Name: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := []string{goodPassword, "typed-password-1", good, strings.Split(good, ".")[2], api, api[len(apiTokenPrefix)+len(made.ID)+1:]}
+	for _, token := range f.forgeries("jo", good) {
+		f.echo(bearer(token))
+		if len(token) < 2000 && strings.Count(token, ".") == 2 && len(token) > 100 {
+			secrets = append(secrets, token)
+		}
+	}
+	f.echo(bearer(api))
+	f.echo(bearer(api + "x"))
+	f.echo(bearer(flip(api)))
+	f.echo(header{"Cookie": CookieName + "=" + good, "Sec-Fetch-Site": "cross-site"})
+	f.do("POST", "/api/v2/echo", nil, header{"Cookie": CookieName + "=" + good, "Sec-Fetch-Site": "cross-site"})
+	for range signInsPerAccount + 2 {
+		f.do("POST", "/auth/token", creds("jo", "typed-password-1"), nil)
+		f.do("POST", "/auth/token", creds("typed-password-1", "x"), nil)
+		f.form(url.Values{"username": {"typed-password-1"}, "password": {goodPassword}}, nil)
+	}
+	f.do("POST", "/auth/token", `{"username":"jo","password":"`+goodPassword+`"`, nil)
+	f.do("POST", "/auth/password", map[string]string{"current_password": "typed-password-1", "new_password": goodPassword}, bearer(good))
+	if _, err := f.s.RevokeAllTokens(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := f.store.SigningKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString(k.Secret), hex.EncodeToString(k.Secret))
+	}
+	events, _, err := f.store.ListAudit(t.Context(), store.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := log.String()
+	for _, e := range events {
+		told += fmt.Sprintf("%+v %s", e, e.Extra)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(told, secret) {
+			t.Errorf("%.40q… is in a log", secret)
+		}
+	}
+	if !strings.Contains(log.String(), "refused") || len(events) == 0 {
+		t.Error("nothing was logged: this test proves nothing")
 	}
 }
