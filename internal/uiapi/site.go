@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/auth"
@@ -34,6 +35,9 @@ func (s Site) Handler() http.Handler {
 	}
 	if s.Abilities == nil {
 		s.Abilities = abilities
+	}
+	if s.Serves == nil {
+		s.Serves = sync.OnceValue(func() []string { return serves(s.API) })
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", s.API)
@@ -73,4 +77,45 @@ func abilities(r *http.Request) any {
 		return nil
 	}
 	return map[string]any{"name": id.Name, "role": id.Role}
+}
+
+// subjects are the parts of the REST API that have pages of their own, by a path
+// that tells whether the API has them.
+var subjects = []struct{ name, path string }{
+	{"variables", "/api/v2/variables"}, {"connections", "/api/v2/connections"}, {"pools", "/api/v2/pools"}, {"assets", "/api/v2/assets"},
+	{"backfills", "/api/v2/backfills"}, {"required_actions", "/api/v2/dags/~/dagRuns/~/hitlDetails"}, {"import_errors", "/api/v2/importErrors"},
+	{"events", "/api/v2/eventLogs"}, {"configs", "/api/v2/config"}, {"jobs", "/api/v2/jobs"}, {"providers", "/api/v2/providers"}, {"plugins", "/api/v2/plugins"},
+	{"xcoms", "/api/v2/dags/~/dagRuns/~/taskInstances/~/xcomEntries"}, {"favorites", "/api/v2/dags/~/favorite"},
+}
+
+// serves asks an API, as nobody, which subjects it knows: an unknown route is 404
+// for everybody, a known one needs a sign-in or another method.
+func serves(api http.Handler) []string {
+	out := []string{}
+	for _, s := range subjects {
+		r, err := http.NewRequest(http.MethodGet, s.path, nil)
+		if err != nil {
+			continue
+		}
+		w := &statusOnly{header: http.Header{}}
+		api.ServeHTTP(w, r)
+		if w.status != http.StatusNotFound {
+			out = append(out, s.name)
+		}
+	}
+	return out
+}
+
+// statusOnly is an answer of which only the status counts.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (w *statusOnly) Header() http.Header         { return w.header }
+func (w *statusOnly) Write(b []byte) (int, error) { w.WriteHeader(http.StatusOK); return len(b), nil }
+func (w *statusOnly) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
 }

@@ -42,6 +42,9 @@ type Options struct {
 	// Abilities lists what the caller may do, for the UI to offer no more than that.
 	// nil = unknown, the UI offers everything and shows what is refused.
 	Abilities func(r *http.Request) any
+	// Serves lists the subjects that the REST API serves, for the UI to show no page
+	// that cannot work. nil = unknown.
+	Serves func() []string
 	// Warn is told of failures that the caller does not see in full.
 	Warn func(msg string, args ...any)
 }
@@ -157,10 +160,22 @@ func (a *api) dag(r *http.Request, resource string) (airflow.DagModel, error) {
 	return m, nil
 }
 
+// session answers what frames every page: who is signed in, what there is, and
+// whether something is wrong that everybody should see.
 func (a *api) session(r *http.Request) (any, error) {
-	out := map[string]any{"now": a.Now().UTC()}
+	out := map[string]any{}
 	if a.Abilities != nil {
 		out["user"] = a.Abilities(r)
+	}
+	if a.Serves != nil {
+		out["serves"] = a.Serves()
+	}
+	if a.MayRead(r, "import_error", nil) {
+		errs, err := a.Store.ListImportErrors(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		out["import_errors"] = len(errs)
 	}
 	return out, nil
 }

@@ -3,7 +3,7 @@ import { Link, Redirect, Route, Switch, useLocation } from 'wouter';
 import { query, url } from './lib/api';
 import { useShortcuts } from './lib/keys';
 import { usePref } from './lib/prefs';
-import { useGet } from './lib/query';
+import { useSession } from './lib/session';
 import { offsetOf, zoneName } from './lib/time';
 import { Failed, Loading, Menu, Toasts } from './ui/base';
 import { Icon } from './ui/icons';
@@ -59,16 +59,12 @@ function RailLink({ href, icon, label, also = [] }: { href: string; icon: string
   );
 }
 
-interface Session {
-  user?: { name?: string; role?: string } | null;
-}
 
 function Rail({ onZones, onKeys }: { onZones: () => void; onKeys: () => void }) {
   const [theme, setTheme] = usePref('theme', 'system');
   const [zone] = usePref('timezone', 'UTC');
   const [view, setView] = usePref('dagview', 'grid');
-  const session = useGet<Session>('ui/session', { stale: 300_000 });
-  const user = session.data?.user;
+  const { user, has, importErrors } = useSession();
   return (
     <nav className="rail" aria-label="Main">
       <Link href="/" className="logo" aria-label="Gust, home">
@@ -76,24 +72,27 @@ function Rail({ onZones, onKeys }: { onZones: () => void; onKeys: () => void }) 
       </Link>
       <RailLink href="/" icon="home" label="Home" />
       <RailLink href="/dags" icon="dags" label="Dags" also={['/dag_runs', '/task_instances']} />
-      <RailLink href="/assets" icon="assets" label="Assets" />
+      {has('assets') && <RailLink href="/assets" icon="assets" label="Assets" />}
       <Menu label="Browse" className="" button={<><Icon name="browse" />Browse</>}>
         <Link href="/dag_runs">Dag runs</Link>
         <Link href="/task_instances">Task instances</Link>
-        <Link href="/events">Audit log</Link>
-        <Link href="/xcoms">XComs</Link>
-        <Link href="/required_actions">Required actions</Link>
-        <Link href="/jobs">Jobs</Link>
-        <Link href="/import_errors">Import errors</Link>
+        {has('events') && <Link href="/events">Audit log</Link>}
+        {has('xcoms') && <Link href="/xcoms">XComs</Link>}
+        {has('required_actions') && <Link href="/required_actions">Required actions</Link>}
+        {has('jobs') && <Link href="/jobs">Jobs</Link>}
+        {has('import_errors') && <Link href="/import_errors">Import errors</Link>}
       </Menu>
-      <Menu label="Admin" className="" button={<><Icon name="admin" />Admin</>}>
-        <Link href="/variables">Variables</Link>
-        <Link href="/connections">Connections</Link>
-        <Link href="/pools">Pools</Link>
-        <Link href="/configs">Config</Link>
-        <Link href="/providers">Providers</Link>
-        <Link href="/plugins">Plugins</Link>
-      </Menu>
+      {['variables', 'connections', 'pools', 'configs', 'providers', 'plugins'].some(has) && (
+        <Menu label="Admin" className="" button={<><Icon name="admin" />Admin</>}>
+          {has('variables') && <Link href="/variables">Variables</Link>}
+          {has('connections') && <Link href="/connections">Connections</Link>}
+          {has('pools') && <Link href="/pools">Pools</Link>}
+          {has('configs') && <Link href="/configs">Config</Link>}
+          {has('providers') && <Link href="/providers">Providers</Link>}
+          {has('plugins') && <Link href="/plugins">Plugins</Link>}
+        </Menu>
+      )}
+      {importErrors > 0 && <Link href={has('import_errors') ? '/import_errors' : '/'} className="alert" title="DAG files that could not be read"><Icon name="warn" />{importErrors} {importErrors === 1 ? 'error' : 'errors'}<span className="visually-hidden"> in DAG files</span></Link>}
       <div className="foot" />
       <button type="button" onClick={onZones} title={`Time zone: ${zoneName(zone)}`}>
         <Icon name="clock" />

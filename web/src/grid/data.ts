@@ -1,4 +1,5 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { useEffect } from 'react';
 import { get, query } from '../lib/api';
 import { refreshEvery, useGet } from '../lib/query';
 import { combined, stateOfLetter } from '../lib/states';
@@ -91,8 +92,15 @@ export function useGridStates(dag: string, f: GridFilter) {
   });
 }
 
-export function useStructure(dag: string, hash: string | undefined, version?: number) {
-  return useGet<Structure>(`ui/dags/${encodeURIComponent(dag)}/structure` + query({ version_number: version, h: hash }), { stale: Infinity, keep: true });
+/** The rows of the grid, read once, and again when the states speak of another version of the DAG. */
+export function useStructure(dag: string, hash: string | undefined) {
+  const q = useGet<Structure>(`ui/dags/${encodeURIComponent(dag)}/structure`, { stale: Infinity });
+  const { refetch } = q;
+  const outdated = hash !== undefined && q.data !== undefined && q.data.structure !== hash;
+  useEffect(() => {
+    if (outdated) void refetch();
+  }, [outdated, refetch]);
+  return q;
 }
 
 /** A visible row. tasks are the positions of its cells in a column. */

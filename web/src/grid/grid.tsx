@@ -157,11 +157,15 @@ export function Grid({ dag, rows, states, selected, onToggle, onMenu }: Props) {
   };
 
   const click = (e: React.MouseEvent) => {
-    if (e.defaultPrevented || e.button !== 0 || e.ctrlKey || e.metaKey || e.shiftKey) return;
-    const a = (e.target as HTMLElement).closest<HTMLAnchorElement>('a[data-to]');
+    if (e.defaultPrevented) return;
+    const a = (e.target as HTMLElement).closest<HTMLElement>('[data-to]');
     if (!a) return;
+    const aside = e.button === 1 || e.ctrlKey || e.metaKey || e.shiftKey; // as on a link: another tab
+    if (aside && a instanceof HTMLAnchorElement) return;
+    if (e.button > 1) return;
     e.preventDefault();
-    go(a.dataset['to'] ?? '');
+    if (aside) window.open(url(a.dataset['to'] ?? ''), '_blank', 'noopener');
+    else go(a.dataset['to'] ?? '');
   };
 
   const menu = (e: React.MouseEvent) => {
@@ -177,21 +181,20 @@ export function Grid({ dag, rows, states, selected, onToggle, onMenu }: Props) {
     <>
       <div
         ref={box} className="grid" role="grid" aria-label={`Runs of ${dag}`} aria-rowcount={rows.length + 1} aria-colcount={columns.length + 1} tabIndex={0}
-        onScroll={measure} onMouseOver={hover} onMouseLeave={() => { if (tip.current) tip.current.hidden = true; }} onClick={click} onContextMenu={menu}
+        onScroll={measure} onMouseOver={hover} onMouseLeave={() => { if (tip.current) tip.current.hidden = true; }} onClick={click} onAuxClick={click} onContextMenu={menu}
       >
         <div className="ghead" role="row" aria-rowindex={1} style={{ width }}>
-          <div className="corner" role="columnheader" style={{ width: nameWidth }}><span>{shortDuration(longest)}</span><span className="visually-hidden">Task</span><span>{shortDuration(longest / 2)}</span><span>0</span></div>
+          <div className="corner" role="columnheader" style={{ width: nameWidth }}><span className="visually-hidden">Task</span>{columns.length > 0 && <><span>{shortDuration(longest)}</span><span>{shortDuration(longest / 2)}</span><span>0</span></>}</div>
           {shownColumns.map((c, i) => {
             const at = win.left + i;
             const t = took[at] ?? 0;
             return (
-              <a
-                key={c.run.run_id} role="columnheader" aria-colindex={at + 2} className={at === selectedColumn ? 'gbar on' : 'gbar'} style={{ left: nameWidth + at * columnWidth }}
-                href={url(to.run(dag, c.run.run_id))} data-to={to.run(dag, c.run.run_id)} data-c={at} data-run={c.run.run_id}
-                aria-label={`Run ${labels[at] ?? ''}, ${c.run.state}, ${c.run.run_type}${c.run.note ? ', has a note' : ''}`}
-              >
-                <i className={`s-${cssState(c.run.state)}`} style={{ height: 14 + Math.round((54 * t) / longest) }}>{icons[c.run.run_type] && <Icon name={icons[c.run.run_type] ?? ''} />}</i>
-              </a>
+              <div key={c.run.run_id} role="columnheader" aria-colindex={at + 2} className={at === selectedColumn ? 'gbar on' : 'gbar'} style={{ left: nameWidth + at * columnWidth }}>
+                <a href={url(to.run(dag, c.run.run_id))} data-to={to.run(dag, c.run.run_id)} data-c={at} data-run={c.run.run_id}>
+                  <span className="visually-hidden">{`Run ${labels[at] ?? ''}, ${c.run.state}, ${c.run.run_type}${c.run.note ? ', has a note' : ''}`}</span>
+                  <i className={`s-${cssState(c.run.state)}`} style={{ height: 14 + Math.round((54 * t) / longest) }}>{icons[c.run.run_type] && <Icon name={icons[c.run.run_type] ?? ''} />}</i>
+                </a>
+              </div>
             );
           })}
         </div>
@@ -235,9 +238,9 @@ const GridRow = memo(function GridRow({ dag, row, at, width, nameWidth, columns,
     if (state === undefined) continue;
     const href = cellHref(dag, col.run.run_id, row, col);
     cells.push(
-      <a
-        key={col.run.run_id} role="gridcell" aria-colindex={c + 2} tabIndex={-1} className={`gcell s-${cssState(state)}${c === selectedColumn ? ' on' : ''}`} style={{ left: nameWidth + c * columnWidth + 2 }}
-        href={url(href)} data-to={href} data-c={c} data-r={at} aria-label={`${n.id}, ${labels[c] ?? ''}: ${stateLabel(state)}`}
+      <div
+        key={col.run.run_id} role="gridcell" aria-colindex={c + 2} className={`gcell s-${cssState(state)}${c === selectedColumn ? ' on' : ''}`} style={{ left: nameWidth + c * columnWidth + 2 }}
+        data-to={href} data-c={c} data-r={at} aria-label={`${n.id}, ${labels[c] ?? ''}: ${stateLabel(state)}`}
       />,
     );
   }

@@ -33,6 +33,7 @@ export function query(params: Record<string, Param>): string {
 
 /** One readable text of Airflow's `detail`: a text, a list of findings, or an object with a reason. */
 export function detailOf(body: unknown, status: number): string {
+  if ((body as { error?: unknown } | null)?.error === 'API route not found') return 'This server does not serve that part of the REST API.';
   const detail = (body as { detail?: unknown } | null)?.detail;
   if (typeof detail === 'string' && detail) return detail;
   if (Array.isArray(detail)) {

@@ -4,6 +4,7 @@ import { api, to } from '../lib/api';
 import { useShortcuts } from '../lib/keys';
 import { usePref } from '../lib/prefs';
 import { useGet } from '../lib/query';
+import { useSession } from '../lib/session';
 import { runStates, stateLabel } from '../lib/states';
 import type { Backfill, DagDetails, DagRun } from '../lib/types';
 import { Grid, type Selection } from '../grid/grid';
@@ -70,11 +71,12 @@ export default function DagPage({ dag, rest, onSearch }: { dag: string; rest: st
   const [menu, setMenu] = useState<MenuAt | null>(null);
   const [action, setAction] = useState<{ kind: 'clear' | 'success' | 'failed'; run: string; task?: string | undefined } | null>(null);
 
+  const { has } = useSession();
   const details = useGet<DagDetails>(api.dag(dag) + '/details', { keep: true });
   const states = useGridStates(dag, { runs: Number(runs) || 25, run_type: params.getAll('run_type'), state: params.getAll('run_state'), until: '' });
   const structure = useStructure(dag, states.data?.structure);
   const run = useGet<DagRun>(api.run(dag, place.run ?? ''), { enabled: place.run !== undefined, pending: (r) => r.state === 'running' || r.state === 'queued', keep: false });
-  const backfills = useGet<{ backfills: Backfill[] }>(`api/v2/backfills?dag_id=${encodeURIComponent(dag)}&order_by=-id&limit=5`, { pending: (b) => b.backfills.some((x) => !x.completed_at) });
+  const backfills = useGet<{ backfills: Backfill[] }>(`api/v2/backfills?dag_id=${encodeURIComponent(dag)}&order_by=-id&limit=5`, { enabled: has('backfills'), pending: (b) => b.backfills.some((x) => !x.completed_at) });
 
   const nodes = structure.data?.nodes;
   const rows = useMemo(() => rowsOf(nodes ?? [], closed, match), [nodes, closed, match]);

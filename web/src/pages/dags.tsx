@@ -121,7 +121,7 @@ export function DagsPage({ onSearch }: { onSearch: () => void }) {
           {runStates.map((s) => <option key={s} value={s}>Last run: {stateLabel(s)}</option>)}
         </select>
         {(d?.tags.length ?? 0) > 0 && (
-          <Menu label="Filter by tag" button={<>Tags{tags.length > 0 && <b>{tags.length}</b>}<Icon name="down" /></>}>
+          <Menu label={tags.length > 0 ? `Tags ${tags.length}` : 'Tags'} button={<>Tags{tags.length > 0 && <b> {tags.length}</b>}<Icon name="down" /></>}>
             <div data-stay>
               <button type="button" onClick={() => set({ tags_match_mode: mode === 'all' ? null : 'all' })}>{mode === 'all' ? '☑' : '☐'} all of them</button>
               <hr />
@@ -130,6 +130,7 @@ export function DagsPage({ onSearch }: { onSearch: () => void }) {
           </Menu>
         )}
         {tags.map((t) => <button type="button" key={t} className="tag on" onClick={() => toggleTag(t)} aria-label={`Remove tag filter ${t}`}>{t} ✕</button>)}
+        {d && <span role="status"><b>{d.total_entries}</b> {d.total_entries === 1 ? 'Dag' : 'Dags'}</span>}
         <span className="grow" />
         <button type="button" className="btn hide-narrow" onClick={onSearch}><Icon name="search" />Go to <kbd>Ctrl+K</kbd></button>
       </div>
@@ -137,10 +138,7 @@ export function DagsPage({ onSearch }: { onSearch: () => void }) {
       {list.isPending && <Loading />}
       {d && (
         <>
-          <div className="row">
-            <span role="status"><b>{d.total_entries}</b> {d.total_entries === 1 ? 'Dag' : 'Dags'}</span>
-            {d.truncated && <span className="pill warn">only the first 5,000 are searched</span>}
-          </div>
+          {d.truncated && <p className="notice warn">Only the first 5,000 Dags are searched.</p>}
           {d.dags.length === 0 ? (
             <Empty>No Dags {params.size > 0 ? 'match these filters' : 'yet: put a YAML file into the DAG folder'}.</Empty>
           ) : (
@@ -175,7 +173,7 @@ export function DagsPage({ onSearch }: { onSearch: () => void }) {
                             </span>
                           </div>
                         </td>
-                        <td className="nowrap hide-narrow" title={x.timetable_description}>{x.timetable_summary && <span className="mono">{x.timetable_summary}</span>}</td>
+                        <td className="nowrap hide-narrow" title={x.timetable_description}>{x.timetable_summary && x.timetable_summary !== 'None' && <span className="mono">{x.timetable_summary}</span>}</td>
                         <td><RunBars dag={x.dag_id} runs={x.recent_runs} /></td>
                         <td className="nowrap">{last && <span className="row" style={{ gap: 6 }}><StateDot state={last.state} /><Link href={to.run(x.dag_id, last.run_id)}><Time t={last.run_after} /></Link></span>}</td>
                         <td className="hide-narrow">{!x.is_paused && <Time t={x.next_dagrun_run_after} />}</td>

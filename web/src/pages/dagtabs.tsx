@@ -2,6 +2,7 @@ import { lazy, Suspense, useMemo, useState } from 'react';
 import { Link, useLocation } from 'wouter';
 import { api, call, del, query, to } from '../lib/api';
 import { useGet, useNow, useRefresh } from '../lib/query';
+import { useSession } from '../lib/session';
 import { cssState, stateOfLetter } from '../lib/states';
 import { ago, formatTime, secondsBetween, shortDuration } from '../lib/time';
 import type { Backfill, DagDetails, Node, Task } from '../lib/types';
@@ -31,9 +32,10 @@ export default function DagTabs({ dag: d, tab, task, states, nodes }: Props) {
   const refresh = useRefresh();
   const [, go] = useLocation();
   const id = d.dag_id;
-  const periodic = d.is_backfillable ?? d.timetable_periodic ?? !!d.next_dagrun_run_after;
+  const { has } = useSession();
+  const periodic = has('backfills') && (d.is_backfillable ?? d.timetable_periodic ?? !!d.next_dagrun_run_after);
   const latest = states?.columns.get(states.order[0] ?? '')?.run;
-  const tabs: [string, string][] = [['', 'Overview'], ['runs', 'Runs'], ['tasks', 'Tasks'], ['calendar', 'Calendar'], ...(periodic ? ([['backfills', 'Backfills']] as [string, string][]) : []), ['events', 'Audit log'], ['code', 'Code'], ['details', 'Details']];
+  const tabs: [string, string][] = [['', 'Overview'], ['runs', 'Runs'], ['tasks', 'Tasks'], ['calendar', 'Calendar'], ...(periodic ? ([['backfills', 'Backfills']] as [string, string][]) : []), ...(has('events') ? ([['events', 'Audit log']] as [string, string][]) : []), ['code', 'Code'], ['details', 'Details']];
   const star = () => call(api.dag(id) + (d.is_favorite ? '/unfavorite' : '/favorite'), { method: 'POST' }).then(refresh, toastError);
   return (
     <>
@@ -52,9 +54,9 @@ export default function DagTabs({ dag: d, tab, task, states, nodes }: Props) {
         {d.description && <p className="muted" style={{ margin: 0 }}>{d.description}</p>}
         <Facts
           items={[
-            ['Schedule', d.timetable_summary && <span className="mono" title={d.timetable_description ?? ''}>{d.timetable_summary}</span>],
+            ['Schedule', d.timetable_summary && d.timetable_summary !== 'None' && <span className="mono" title={d.timetable_description ?? ''}>{d.timetable_summary}</span>],
             ['Latest run', latest && <Link href={to.run(id, latest.run_id)} className="row" style={{ gap: 5 }}><StateDot state={latest.state} /><Time t={latest.run_after} /></Link>],
-            ['Next run', !d.is_paused && d.next_dagrun_run_after && <Time t={d.next_dagrun_run_after} />], ['Active runs', `${d.active_runs_count}${d.max_active_runs ? ` of ${d.max_active_runs}` : ''}`],
+            ['Next run', !d.is_paused && !!d.next_dagrun_run_after && <Time t={d.next_dagrun_run_after} />], ['Active runs', `${d.active_runs_count}${d.max_active_runs ? ` of ${d.max_active_runs}` : ''}`],
             ['Owner', d.owners.map((o, i) => <span key={o}>{i > 0 && ', '}{d.owner_links?.[o] ? <SafeLink href={d.owner_links[o]}>{o}</SafeLink> : <Link href={'/dags' + query({ owners: o })}>{o}</Link>}</span>)],
             ['Version', d.latest_dag_version && `v${d.latest_dag_version.version_number}`],
           ]}
@@ -106,7 +108,7 @@ function Overview({ dag, states, nodes }: { dag: DagDetails; states: GridStates 
       {runs.length === 0 ? <Empty>No runs yet. {dag.is_paused ? 'The DAG is paused; unpause or trigger it.' : ''}</Empty> : (
         <section className="card" aria-label="Durations of the last runs">
           <h2>Durations</h2>
-          <svg viewBox={`0 0 ${Math.max(320, runs.length * 22)} 150`} width="100%" style={{ maxHeight: 220 }} role="img" aria-label={`Durations of ${runs.length} runs, at most ${shortDuration(longest)}, median ${shortDuration(median)}`} preserveAspectRatio="xMinYMax meet">
+          <svg viewBox={`0 0 ${Math.max(560, runs.length * 22)} 150`} width="100%" style={{ maxHeight: 220 }} role="img" aria-label={`Durations of ${runs.length} runs, at most ${shortDuration(longest)}, median ${shortDuration(median)}`} preserveAspectRatio="xMinYMax meet">
             {runs.map((r, i) => {
               const h = (128 * (took[i] ?? 0)) / longest;
               const q = (128 * (waited[i] ?? 0)) / longest;
@@ -118,7 +120,7 @@ function Overview({ dag, states, nodes }: { dag: DagDetails; states: GridStates 
                 </g>
               );
             })}
-            <line x1="0" x2="100%" y1={146 - (128 * median) / longest} y2={146 - (128 * median) / longest} stroke="var(--fg-2)" strokeDasharray="4 3" />
+            <line x1="0" x2={runs.length * 22 + 4} y1={146 - (128 * median) / longest} y2={146 - (128 * median) / longest} stroke="var(--fg-2)" strokeDasharray="4 3" />
           </svg>
           <p className="small muted" style={{ margin: 0 }}>Longest {shortDuration(longest)}, median {shortDuration(median)} (dashed); dark: waited in the queue.</p>
         </section>
@@ -132,7 +134,7 @@ function Overview({ dag, states, nodes }: { dag: DagDetails; states: GridStates 
           </table>
         </section>
       )}
-      {dag.doc_md && <section className="card"><h2>Documentation</h2><pre>{dag.doc_md}</pre></section>}
+      {dag.doc_md && <details className="card" open={dag.doc_md.length < 800}><summary><b>Documentation</b></summary><pre style={{ marginTop: 6 }}>{dag.doc_md}</pre></details>}
     </div>
   );
 }

@@ -2,6 +2,7 @@ import { lazy, Suspense, useState } from 'react';
 import { Link, useSearchParams } from 'wouter';
 import { query, to } from '../lib/api';
 import { useGet } from '../lib/query';
+import { useSession } from '../lib/session';
 import { runStates } from '../lib/states';
 import { ago } from '../lib/time';
 import type { DagList, Failure, Home as HomeData } from '../lib/types';
@@ -26,6 +27,7 @@ export default function Home() {
   const health = useGet<Health>('api/v2/monitor/health', { stale: 10_000, pending: () => true });
   const running = useGet<DagList>('ui/dags' + query({ last_dag_run_state: 'running', limit: 10 }), { pending: (d) => d.dags.length > 0, enabled: (home.data?.running ?? 0) > 0 });
   const [clearing, setClearing] = useState<Failure | null>(null);
+  const { has } = useSession();
   const h = home.data;
   const [opened] = useState(Date.now);
   const since = new Date(Math.floor(opened / 60000) * 60000 - hours * 3600_000).toISOString();
@@ -86,7 +88,7 @@ export default function Home() {
               {h.truncated && <p className="small muted">Of DAGs with very many runs only the newest are counted.</p>}
             </section>
             <section className="card stack" aria-label="Pools">
-              <h2><Link href="/pools">Pools</Link></h2>
+              <h2>{has('pools') ? <Link href="/pools">Pools</Link> : 'Pools'}</h2>
               {h.pools.map((p) => (
                 <div key={p.name} className="row"><span className="clip" style={{ width: 130 }}>{p.name}</span><span className="poolbar grow" role="img" aria-label={`${p.occupied_slots} of ${p.slots < 0 ? 'unlimited' : p.slots} slots taken`}><i style={{ width: `${p.slots > 0 ? (100 * p.occupied_slots) / p.slots : 0}%`, background: 'var(--s-running)' }} /></span><span className="small nowrap">{p.occupied_slots} of {p.slots < 0 ? '∞' : p.slots}</span></div>
               ))}

@@ -3,6 +3,7 @@ import { Link, useLocation } from 'wouter';
 import { api, call, del, patch, to } from '../lib/api';
 import { useShortcuts } from '../lib/keys';
 import { useGet, useNow, useRefresh } from '../lib/query';
+import { useSession } from '../lib/session';
 import { stateLabel, taskStates } from '../lib/states';
 import { formatDuration, secondsBetween, shortDuration } from '../lib/time';
 import type { DagRun, Instance, Instances } from '../lib/types';
@@ -24,6 +25,7 @@ export default function RunPane({ run: r, tab, task, group }: { run: DagRun; tab
   const [action, setAction] = useState<'clear' | 'success' | 'failed' | 'delete' | 'again' | null>(null);
   const refresh = useRefresh();
   const [, go] = useLocation();
+  const { has } = useSession();
   useShortcuts([
     { keys: 'Shift+C', does: 'Clear the run', run: () => setAction('clear') },
     { keys: 'Shift+S', does: 'Mark the run success', run: () => setAction('success') },
@@ -54,7 +56,7 @@ export default function RunPane({ run: r, tab, task, group }: { run: DagRun; tab
             ['Duration', formatDuration(took)], ['Version', (r.dag_versions ?? []).map((v) => `v${v.version_number}`).join(', ')],
           ]}
         />
-        <Tabs label="Run" current={tab} tabs={[{ key: '', label: 'Task instances', href: href('') }, { key: 'asset_events', label: 'Asset events', href: href('asset_events') }, { key: 'events', label: 'Audit log', href: href('events') }, { key: 'code', label: 'Code', href: href('code') }, { key: 'details', label: 'Details', href: href('details') }]} />
+        <Tabs label="Run" current={tab} tabs={[{ key: '', label: 'Task instances', href: href('') }, ...(has('assets') ? [{ key: 'asset_events', label: 'Asset events', href: href('asset_events') }] : []), ...(has('events') ? [{ key: 'events', label: 'Audit log', href: href('events') }] : []), { key: 'code', label: 'Code', href: href('code') }, { key: 'details', label: 'Details', href: href('details') }]} />
       </header>
       <div className="panebody">
         <Suspense fallback={<Loading />}>
@@ -125,7 +127,7 @@ function InstanceTable({ dag, run, task, group }: { dag: string; run: string; ta
       <div className="filters">
         <input type="search" aria-label="Find a task" placeholder="Find a task" value={find} onChange={(e) => set({ task: e.target.value || null })} />
         <select aria-label="State" value={state} onChange={(e) => set({ state: e.target.value || null })}><option value="">Any state</option><option value="none">no status</option>{taskStates.map((s) => <option key={s} value={s}>{stateLabel(s)}</option>)}</select>
-        {counts.map(([s, n]) => <button key={s} type="button" className="btn icon" style={{ padding: 0, minHeight: 0 }} aria-pressed={undefined} onClick={() => set({ state: state === s ? null : s })} aria-label={`${n} ${stateLabel(s)}: filter`}><StateBadge state={s === 'none' ? null : s} count={n} /></button>)}
+        {counts.map(([s, n]) => <button key={s} type="button" className="btn icon" style={{ padding: 0, minHeight: 0 }} aria-pressed={undefined} onClick={() => set({ state: state === s ? null : s })} aria-label={`${n} ${stateLabel(s === 'none' ? null : s)}: filter`}><StateBadge state={s === 'none' ? null : s} count={n} /></button>)}
         {group && <span className="pill">group {group} <button type="button" className="btn icon" style={{ minHeight: 0, padding: 0 }} aria-label="Show all tasks" onClick={() => set({ group: null })}>✕</button></span>}
       </div>
       {rows.length === 0 ? <Empty>No task instance matches.</Empty> : (

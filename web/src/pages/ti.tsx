@@ -3,6 +3,7 @@ import { Link } from 'wouter';
 import { api, to } from '../lib/api';
 import { useShortcuts } from '../lib/keys';
 import { useGet, useNow } from '../lib/query';
+import { useSession } from '../lib/session';
 import { unfinished } from '../lib/states';
 import { formatDuration, secondsBetween } from '../lib/time';
 import type { Task, TaskInstance } from '../lib/types';
@@ -37,6 +38,7 @@ export default function TaskInstancePane({ dag, run, task, map, tab }: Props) {
     { keys: 'Shift+S', does: 'Mark success', run: () => setAction('success') },
     { keys: 'Shift+F', does: 'Mark failed', run: () => setAction('failed') },
   ]);
+  const { has } = useSession();
   const moving = unfinished(ti.data?.state);
   const now = useNow(ti.data?.state === 'running');
   const mapped = ti.isError && (ti.error as { status?: number }).status === 404 && /mapped/i.test(ti.error.message);
@@ -70,7 +72,7 @@ export default function TaskInstancePane({ dag, run, task, map, tab }: Props) {
         )}
         <Tabs
           label="Task instance" current={tab || 'logs'}
-          tabs={[{ key: 'logs', label: 'Logs', href: href('') }, { key: 'rendered_templates', label: 'Rendered', href: href('rendered_templates') }, { key: 'xcom', label: 'XCom', href: href('xcom') }, { key: 'events', label: 'Audit log', href: href('events') }, { key: 'code', label: 'Code', href: href('code') }, { key: 'details', label: 'Details', href: href('details') }]}
+          tabs={[{ key: 'logs', label: 'Logs', href: href('') }, { key: 'rendered_templates', label: 'Rendered', href: href('rendered_templates') }, { key: 'xcom', label: 'XCom', href: href('xcom') }, ...(has('events') ? [{ key: 'events', label: 'Audit log', href: href('events') }] : []), { key: 'code', label: 'Code', href: href('code') }, { key: 'details', label: 'Details', href: href('details') }]}
         />
       </header>
       <div className="panebody" style={tab === '' || tab === 'logs' ? { display: 'flex', flexDirection: 'column', gap: 8 } : undefined}>

@@ -3,6 +3,7 @@ import { useLocation } from 'wouter';
 import { api, query, to } from '../lib/api';
 import { useGet } from '../lib/query';
 import type { DagList, DagRun } from '../lib/types';
+import { useSession } from '../lib/session';
 import { Dialog } from './base';
 import { StateDot } from './state';
 
@@ -10,6 +11,8 @@ const pages: [string, string][] = [
   ['Home', '/'], ['Dags', '/dags'], ['Dag runs', '/dag_runs'], ['Failed runs', '/dag_runs?state=failed'], ['Task instances', '/task_instances'], ['Failed task instances', '/task_instances?state=failed'], ['Assets', '/assets'], ['Variables', '/variables'],
   ['Connections', '/connections'], ['Pools', '/pools'], ['Audit log', '/events'], ['Import errors', '/import_errors'], ['XComs', '/xcoms'], ['Required actions', '/required_actions'], ['Jobs', '/jobs'], ['Config', '/configs'], ['Providers', '/providers'], ['Plugins', '/plugins'],
 ];
+
+const optional = new Set(['/assets', '/variables', '/connections', '/pools', '/events', '/import_errors', '/xcoms', '/required_actions', '/jobs', '/configs', '/providers', '/plugins']);
 
 interface Item {
   key: string;
@@ -25,20 +28,24 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   const [text, setText] = useState('');
   const [asked, setAsked] = useState('');
   const [at, setAt] = useState(0);
+  const { has } = useSession();
   useEffect(() => {
     const id = setTimeout(() => setAsked(text.trim()), 150);
     return () => clearTimeout(id);
   }, [text]);
   const dags = useGet<DagList>('ui/dags' + query({ name: asked, limit: 12, runs: 1 }), { keep: true });
   const runs = useGet<{ dag_runs: DagRun[] }>(api.dag('~') + '/dagRuns' + query({ run_id_pattern: asked, limit: 6, order_by: '-run_after' }), { enabled: asked.length > 2, keep: true });
+  const served = [...optional].map((p) => p.slice(1)).filter(has);
+  const servedKey = served.join();
   const items = useMemo(() => {
     const want = text.trim().toLowerCase();
+    const served = servedKey.split(',');
     const out: Item[] = [];
     for (const d of dags.data?.dags ?? []) out.push({ key: 'd' + d.dag_id, label: d.dag_display_name, hint: 'Dag', href: to.dag(d.dag_id), ...(d.recent_runs[0] ? { state: d.recent_runs[0].state } : {}) });
-    for (const [label, href] of pages) if (label.toLowerCase().includes(want)) out.push({ key: 'p' + href, label, hint: 'Page', href });
+    for (const [label, href] of pages) if (label.toLowerCase().includes(want) && (!optional.has(href) || served.includes(href.slice(1)))) out.push({ key: 'p' + href, label, hint: 'Page', href });
     if (asked.length > 2) for (const r of runs.data?.dag_runs ?? []) out.push({ key: 'r' + r.dag_id + r.dag_run_id, label: r.dag_run_id, hint: r.dag_id, href: to.run(r.dag_id, r.dag_run_id), state: r.state });
     return out;
-  }, [dags.data, runs.data, text, asked]);
+  }, [dags.data, runs.data, text, asked, servedKey]);
   const index = Math.min(at, Math.max(0, items.length - 1));
   const open = (i: Item | undefined) => {
     if (!i) return;

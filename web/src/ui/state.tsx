@@ -34,7 +34,7 @@ export function StateBadge({ state, count }: { state: string | null | undefined;
     <span className="badge" data-state={state ?? 'none'} style={{ background: `var(--t-${s})`, color: `var(--x-${s})` }}>
       <StateShape state={state} />
       {count !== undefined && <b>{count}</b>}
-      {stateLabel(state)}
+      <span>{count !== undefined && ' '}{stateLabel(state)}</span>
     </span>
   );
 }
