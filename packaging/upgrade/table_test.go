@@ -366,7 +366,8 @@ func TestTableGoesBack(t *testing.T) {
 		}
 	}
 	writeDump(t, filepath.Join(dir, "packaging", "upgrade", "testdata", "table-now.json"))
-	cmd := exec.Command("go", "test", "-count=1", "-run", "^TestStoredTable$", "-v", "./packaging/upgrade")
+	// -trimpath: what is compiled is kept, whatever the folder is called.
+	cmd := exec.Command("go", "test", "-trimpath", "-count=1", "-run", "^TestStoredTable$", "-v", "./packaging/upgrade")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestStoredTable/table-now") {
