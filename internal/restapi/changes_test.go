@@ -267,3 +267,35 @@ func TestChangesAreAudited(t *testing.T) {
 		t.Errorf("audit:\n%s\nexpected\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// TestWaitForARun checks the lines of waiting, and the one that a client gets which
+// takes JSON only.
+func TestWaitForARun(t *testing.T) {
+	w := memWorld(t)
+	path := "/api/v2/dags/alpha/dagRuns/" + w.runIn("alpha", "success") + "/wait?interval=1&result=a&result=m&result=nope"
+	for accept, want := range map[string]string{
+		"application/x-ndjson": "application/x-ndjson", "application/json": "application/json", "*/*": "application/x-ndjson",
+	} {
+		rec := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
+		r.Header.Set("Accept", accept)
+		w.api.ServeHTTP(rec, r)
+		var v struct {
+			State   string
+			Results map[string]any
+		}
+		if err := json.Unmarshal(rec.Body.Bytes(), &v); err != nil || rec.Code != 200 || rec.Header().Get("Content-Type") != want || v.State != "success" {
+			t.Errorf("%s: %d %v %s", accept, rec.Code, rec.Header(), rec.Body)
+		}
+		if m, _ := v.Results["m"].([]any); v.Results["a"] == nil || len(m) != 2 || v.Results["nope"] != nil {
+			t.Errorf("results: %v", v.Results)
+		}
+	}
+	running := "/api/v2/dags/alpha/dagRuns/" + w.runIn("alpha", "running") + "/wait"
+	if v := w.call("GET", running+"?interval=1", "", 200); v["state"] != "running" {
+		t.Errorf("a server that may not wait: %v", v)
+	}
+	w.call("GET", running+"?interval=0", "", 422)
+	w.call("GET", running, "", 422)
+	w.call("GET", "/api/v2/dags/alpha/dagRuns/absent/wait?interval=1", "", 404)
+}

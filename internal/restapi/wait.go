@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -16,6 +17,7 @@ type waitRun struct {
 	runPath
 	Interval float64  `query:"interval" gt:"0"`
 	Result   []string `query:"result" doc:"Tasks whose return values come with the last line."`
+	Accept   string   `header:"accept"`
 }
 
 // waitLine is one line of waiting for a run.
@@ -27,16 +29,21 @@ type waitLine struct {
 func registerWait(a *API) {
 	Handle(a, Op{
 		Method: "GET", Path: Base + "/dags/{dag_id}/dagRuns/{dag_run_id}/wait", ID: "wait_dag_run_until_finished", Tag: "DagRun", Summary: "Experimental: Wait for a dag run to complete, and return task results if requested.",
-		Action: auth.Read, Resource: auth.ResourceDagRun, ContentTypes: []string{ndjson},
+		Action: auth.Read, Resource: auth.ResourceDagRun, Answers: []any{waitLine{}}, ContentTypes: []string{ndjson},
 	}, wait)
 }
 
-// wait sends the run's state from time to time until it has ended. A server that
-// may not hold a request for long says what it knows and ends: the client asks again.
+// wait sends the run's state from time to time until it has ended. Who takes JSON
+// only (the official Python client) gets the last line alone. A server that may
+// not hold a request for long says what it knows and ends: the client asks again.
 func wait(r *Request, in *waitRun) (Raw, error) {
 	run, err := r.mustRun()
 	if err != nil {
 		return Raw{}, err
+	}
+	as := accepts(in.Accept, ndjson, "application/json")
+	if as == "" {
+		return Raw{}, Errorf(http.StatusNotAcceptable, "Only application/json or application/x-ndjson is supported")
 	}
 	line := func(ctx context.Context, run airflow.DagRun) ([]byte, error) {
 		l := waitLine{State: string(run.State)}
@@ -55,27 +62,37 @@ func wait(r *Request, in *waitRun) (Raw, error) {
 	}
 	if r.API.Follow <= 0 || run.State.Finished() {
 		b, err := line(r.Context(), run)
-		return Raw{ContentType: ndjson, Body: b}, err
+		return Raw{ContentType: as, Body: b}, err
 	}
-	return Raw{ContentType: ndjson, Stream: func(ctx context.Context, w io.Writer, flush func()) error {
+	return Raw{ContentType: as, Stream: func(ctx context.Context, w io.Writer, flush func()) error {
 		ctx, cancel := context.WithTimeout(ctx, r.API.Follow)
 		defer cancel()
 		tick := time.NewTicker(time.Duration(max(in.Interval, 0.05) * float64(time.Second)))
 		defer tick.Stop()
 		for {
-			b, err := line(ctx, run)
-			if err == nil {
-				_, err = w.Write(b)
+			if as == ndjson || run.State.Finished() {
+				b, err := line(ctx, run)
+				if err == nil {
+					_, err = w.Write(b)
+				}
+				if err != nil || run.State.Finished() {
+					return err
+				}
+				flush()
 			}
-			if err != nil || run.State.Finished() {
-				return err
-			}
-			flush()
 			select {
 			case <-ctx.Done():
-				return nil
+				if as == ndjson || r.Context().Err() != nil {
+					return nil
+				}
+				b, err := line(r.Context(), run) // the time for one answer is up
+				if err == nil {
+					_, err = w.Write(b)
+				}
+				return err
 			case <-tick.C:
 			}
+			var err error
 			if run, err = r.API.Store.GetRun(ctx, store.RunKey{DagID: run.DagID, RunID: run.RunID}); err != nil {
 				return err
 			}
