@@ -66,7 +66,7 @@ func Functions() []string {
 // otherwise. More memory is more CPU: a whole one at 1769 MB.
 func MemoryMB(function string) int {
 	switch function {
-	case Scheduler, Worker, APIServer:
+	case Scheduler, Worker, DagProcessor, APIServer:
 		return 1024
 	case TaskEvents:
 		return 256

@@ -3,7 +3,8 @@
 // Logs. Each line is a JSON object as in log files (timestamp, level, event,
 // logger) with the tag of its try, by which a reader finds the lines of one. The
 // first line of a dispatch also names the try: that is where people find the tag.
-// The names in every line would be half of what a small task's log costs.
+// The names in every line would be half of what a small task's log costs. For the
+// same reason the level info and the logger task are left out.
 //
 // A line is written with one call and nothing is held back, so that the log of a
 // process that is killed ends with its last line.
@@ -145,11 +146,14 @@ func (l *Log) write(b []byte) {
 func (l *Log) line(r tasklog.Record) []byte {
 	b := append(l.buf[:0], `{"timestamp":"`...)
 	b = r.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
-	b = append(b, `","level":`...)
-	b = appendJSON(b, string(r.Level))
+	b = append(b, '"')
+	if r.Level != usualLevel {
+		b = append(b, `,"level":`...)
+		b = appendJSON(b, string(r.Level))
+	}
 	b = append(b, `,"event":`...)
 	b = appendJSON(b, r.Event)
-	if r.Logger != "" {
+	if r.Logger != usualLogger {
 		b = append(b, `,"logger":`...)
 		b = appendJSON(b, r.Logger)
 	}
@@ -159,6 +163,12 @@ func (l *Log) line(r tasklog.Record) []byte {
 	l.buf = b
 	return b
 }
+
+// What most lines have and lines without it mean.
+const (
+	usualLevel  = tasklog.LevelInfo
+	usualLogger = "task"
+)
 
 func (l *Log) keepTail(line []byte) {
 	if !l.capped {
@@ -227,7 +237,16 @@ func Parse(line []byte) (e tasklog.Entry, id string, ok bool) {
 			named++
 		}
 	}
-	if !ok && named == 5 {
+	switch {
+	case ok:
+		if e.Level == "" {
+			e.Level = string(usualLevel)
+		}
+		// Quotes of an event are escaped: this is the key.
+		if e.Logger == "" && !bytes.Contains(line, []byte(`,"logger":""`)) {
+			e.Logger = usualLogger
+		}
+	case named == 5:
 		id, ok = tag.ID(), true
 	}
 	if len(e.Extra) == 0 {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/tasklog"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
 )
 
@@ -29,22 +30,44 @@ func TestLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const start = `{"timestamp":"2026-03-01T12:00:00.123456Z","level":"info","event":"{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond","logger":"task.stdout",`
+	const start = `{"timestamp":"2026-03-01T12:00:00.123456Z","event":"{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond","logger":"task.stdout",`
 	const names = `"dag_id":"d","run_id":"r\"1","task_id":"g.t","map_index":3,"try_number":2`
 	want := start + names + `,"tag":"Z_CL3SBpAG4"}` + "\n" + start + `"tag":"Z_CL3SBpAG4"}` + "\n"
 	if b.String() != want {
 		t.Fatalf("lines:\n%s\nwant\n%s", b.String(), want)
 	}
 	lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
-	for _, line := range [][]byte{lines[0], lines[1], []byte(start + names + "}\n")} { // the last is of an earlier version
+	earlier := []byte(strings.Replace(start, `"event"`, `"level":"info","event"`, 1) + names + "}\n")
+	for _, line := range [][]byte{lines[0], lines[1], earlier} {
 		e, id, ok := Parse(line)
-		if !ok || id != tag.ID() || e.Event != "{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond" || e.Logger != "task.stdout" || e.Extra != nil {
+		if !ok || id != tag.ID() || e.Event != "{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond" || e.Level != "info" || e.Logger != "task.stdout" || e.Extra != nil {
 			t.Errorf("Parse(%s): %+v %q %v", line, e, id, ok)
 		}
 	}
 	for _, foreign := range []string{"START RequestId: 1", `{"type":"platform.report"}`, `{"dag_id":"d","run_id":"r","task_id":"t"}`, `{"tag":7}`, ""} {
 		if _, _, ok := Parse([]byte(foreign)); ok {
 			t.Errorf("%q has a tag", foreign)
+		}
+	}
+}
+
+// TestUsualsAreLeftOut: and come back, whatever an event looks like.
+func TestUsualsAreLeftOut(t *testing.T) {
+	for _, level := range []tasklog.Level{"debug", "info", "error"} {
+		for _, logger := range []string{"", "task", "task.stdout"} {
+			for _, event := range []string{"", "x", `,"logger":"",`, `"level":"critical"`} {
+				var b bytes.Buffer
+				if err := New(&b, tag, Options{}).WriteRecord(tasklog.Record{Time: at, Level: level, Logger: logger, Event: event}); err != nil {
+					t.Fatal(err)
+				}
+				e, _, ok := Parse(b.Bytes())
+				if !ok || e.Level != string(level) || e.Logger != logger || e.Event != event {
+					t.Errorf("%q %q %q came back as %+v from %s", level, logger, event, e, b.String())
+				}
+				if written := strings.Contains(b.String(), `,"logger":`); written != (logger != "task") {
+					t.Errorf("%s", b.String())
+				}
+			}
 		}
 	}
 }
