@@ -126,9 +126,11 @@ func (c control) newFunctions(common map[string]string, taskURLs *string, worker
 	taskEvents := build(awsenv.TaskEvents, "Turns lost and dead dispatches into failures or retries", taskEventsTimeout, with(), c.taskEventsRights())
 	c.maps("dead", taskEvents, c.data.Dead, 10, 0)
 
-	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, with(map[string]string{
-		awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN,
-	}), c.apiRights())
+	env = with(map[string]string{awsenv.DataBucket: c.dataBucket(), awsenv.KeysSecret: c.data.KeysSecretARN})
+	if c.data.AdminSecretARN != "" {
+		env[awsenv.AdminSecret] = c.data.AdminSecretARN
+	}
+	api := build(awsenv.APIServer, "REST API and web UI", apiServerTimeout, env, c.apiRights())
 	// Browsers and Airflow's clients sign in to the API itself (internal/auth); IAM
 	// would take the Authorization header that their tokens are in.
 	api.AddFunctionUrl(&awslambda.FunctionUrlOptions{AuthType: awslambda.FunctionUrlAuthType_NONE})
@@ -210,6 +212,9 @@ func (c control) newOutputs(events, timers awssqs.Queue, taskURLs *string, funct
 		awsenv.OutKeysSecret:     str(keysSecretName(c.cfg)),
 		awsenv.OutFunctions:      str(jsonText(names)),
 		awsenv.OutAPIURL:         url.Url(),
+	}
+	if c.data.AdminSecretARN != "" {
+		out[awsenv.OutAdminSecret] = str(adminSecretName(c.cfg))
 	}
 	for _, k := range sortedKeys(out) {
 		awscdk.NewCfnOutput(c.stack, str(k), &awscdk.CfnOutputProps{Value: out[k]})

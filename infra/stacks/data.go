@@ -21,6 +21,9 @@ type Data struct {
 	Stack awscdk.Stack
 	// KeysSecretARN names the secret that variables and connections are sealed with.
 	KeysSecretARN string
+	// AdminSecretARN names the secret with the password of the first admin; "" in
+	// profile minimal: it costs $0.40 a month and is needed once.
+	AdminSecretARN string
 	// Changes is the queue that the dags bucket notifies.
 	Changes awssqs.IQueue
 	// Dead holds the messages that nobody could handle.
@@ -48,6 +51,20 @@ func NewData(scope constructs.Construct, cfg settings.Config) Data {
 		RemovalPolicy: removal(cfg),
 	})
 	d.KeysSecretARN = *secret.SecretArn()
+	if cfg.Profile == settings.Full {
+		// Not the keys' secret, which tasks may read: they would know the password until
+		// somebody has signed in.
+		admin := awssecretsmanager.NewSecret(s, str("Admin"), &awssecretsmanager.SecretProps{
+			SecretName:    str(adminSecretName(cfg)),
+			Description:   str("The password of Gust's first user, admin: it counts until that user has signed in."),
+			EncryptionKey: d.Key,
+			GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
+				PasswordLength: jsii.Number(24), ExcludePunctuation: jsii.Bool(true),
+			},
+			RemovalPolicy: removal(cfg),
+		})
+		d.AdminSecretARN = *admin.SecretArn()
+	}
 	d.Dead = newDeadLetters(n)
 	d.Changes = newBuckets(n, d.Key, d.Dead)
 	for id, url := range map[string]*string{awsenv.OutDagEventsQueueURL: d.Changes.QueueUrl(), awsenv.OutDeadLetters: d.Dead.QueueUrl()} {
@@ -57,6 +74,8 @@ func NewData(scope constructs.Construct, cfg settings.Config) Data {
 }
 
 func keysSecretName(cfg settings.Config) string { return cfg.Prefix() + "-keys" }
+
+func adminSecretName(cfg settings.Config) string { return cfg.Prefix() + "-admin" }
 
 func newTable(n namer, key awskms.IKey) {
 	encryption := awsdynamodb.TableEncryption_DEFAULT

@@ -326,9 +326,13 @@ func (c control) taskEventsRights() []right {
 
 func (c control) apiRights() []right {
 	rs := c.wholeTable()
+	secrets := []string{c.data.KeysSecretARN}
+	if c.data.AdminSecretARN != "" {
+		secrets = append(secrets, c.data.AdminSecretARN)
+	}
 	rs = append(rs,
 		c.sends("Wake", c.eventsQueue(), c.timersQueue()),
-		right{sid: "OpenSecrets", actions: []string{"secretsmanager:GetSecretValue"}, resources: []string{c.data.KeysSecretARN}},
+		right{sid: "OpenSecrets", actions: []string{"secretsmanager:GetSecretValue"}, resources: secrets},
 		c.getsObjects("Values", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix, awsenv.LogPrefix),
 		c.lists("ValuesExist", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix, awsenv.LogPrefix),
 		c.deletesObjects("OldValues", c.dataBucket(), awsenv.XComPrefix),

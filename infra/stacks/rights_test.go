@@ -310,6 +310,19 @@ func TestQueuesAreBoundaries(t *testing.T) {
 	if ok, _ := role.Allows(cfn.Request{Action: "secretsmanager:GetSecretValue", Resource: "<import:gust-prod-data:ExportsOutputRefKeys4E30B5924C5B94AA>"}); !ok {
 		t.Error("the default queue cannot open variables: the logical id of the secret may have changed, and the denials above prove nothing")
 	}
+	// The first admin's password is for the API server alone.
+	for name, want := range map[string]bool{
+		d.cfg.FunctionName(awsenv.APIServer): true, d.cfg.WorkerName("default"): false, d.cfg.WorkerName("untrusted"): false,
+		d.cfg.FunctionName(awsenv.Scheduler): false, d.cfg.FunctionName(awsenv.DagProcessor): false, d.cfg.FunctionName(awsenv.DagParser): false,
+	} {
+		role, err := d.control.RoleOf(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := role.Allows(cfn.Request{Action: "secretsmanager:GetSecretValue", Resource: "<import:gust-prod-data:ExportsOutputRefAdminC75D2A91B94F6C9B>"}); err != nil || got != want {
+			t.Errorf("%s reads the first admin's password: %v, %v; want %v", name, got, err, want)
+		}
+	}
 }
 
 // decided says, for every kind of partition of package store, who but scheduler
@@ -458,13 +471,16 @@ func conditionText(s cfn.Statement) string {
 	return strings.Join(out, "; ")
 }
 
-var imported = regexp.MustCompile(`<import:[^>]*(Key|Keys)[0-9A-F]*[^>]*>`)
+var imported = regexp.MustCompile(`<import:[^>]*(Key|Keys|Admin)[0-9A-F]*[^>]*>`)
 
 // short takes from ARNs what is the same in all of them.
 func short(cfg settings.Config, s string) string {
 	s = imported.ReplaceAllStringFunc(s, func(m string) string {
 		if strings.Contains(m, "RefKeys") {
 			return "the key secret"
+		}
+		if strings.Contains(m, "RefAdmin") {
+			return "the first admin's secret"
 		}
 		return "the KMS key"
 	})

@@ -238,6 +238,9 @@ func needs(name string, d deployment) []string {
 		awsenv.TaskEvents:   {awsenv.EventsQueueURL, awsenv.TimersQueueURL},
 		awsenv.APIServer:    {awsenv.Table, awsenv.EventsQueueURL, awsenv.TimersQueueURL, awsenv.DataBucket, awsenv.KeysSecret},
 	}
+	if d.cfg.Profile == settings.Full {
+		all[awsenv.APIServer] = append(all[awsenv.APIServer], awsenv.AdminSecret)
+	}
 	short := strings.TrimPrefix(name, d.cfg.Prefix()+"-")
 	if strings.HasPrefix(short, awsenv.Worker+"-") {
 		return []string{awsenv.Table, awsenv.EventsQueueURL, awsenv.TimersQueueURL, awsenv.DataBucket, awsenv.WorkerQueue}

@@ -30,6 +30,7 @@ type Config struct {
 	DataBucket             string
 	DagsBucket, DagsPrefix string
 	KeysSecret             string
+	AdminSecret            string // of the first admin's password; "" where it follows from KeysSecret
 	SecretsBackend         string // "", "secretsmanager" or "ssm"
 	SecretsPrefix          string
 	ParserFunction         string
@@ -69,7 +70,7 @@ func FromLookup(lookup func(string) (string, bool), need ...string) (Config, err
 		Stage: get(awsenv.Stage), Deployment: get(awsenv.Deployment), Table: get(awsenv.Table),
 		EventsQueueURL: queueURL(awsenv.EventsQueueURL), TimersQueueURL: queueURL(awsenv.TimersQueueURL),
 		DefaultQueue: get(awsenv.DefaultQueue), DataBucket: get(awsenv.DataBucket),
-		DagsBucket: get(awsenv.DagsBucket), DagsPrefix: get(awsenv.DagsPrefix), KeysSecret: get(awsenv.KeysSecret),
+		DagsBucket: get(awsenv.DagsBucket), DagsPrefix: get(awsenv.DagsPrefix), KeysSecret: get(awsenv.KeysSecret), AdminSecret: get(awsenv.AdminSecret),
 		SecretsBackend: get(awsenv.SecretsBackend), SecretsPrefix: get(awsenv.SecretsPrefix), ParserFunction: get(awsenv.ParserFunction),
 		WorkerQueue: get(awsenv.WorkerQueue), ECS: get(awsenv.ECSExecutor),
 	}
@@ -130,7 +131,7 @@ func isURL(s string) bool {
 // ours are the variables that GUST_ settings are not among.
 var ours = []string{
 	awsenv.Stage, awsenv.Deployment, awsenv.Table, awsenv.EventsQueueURL, awsenv.TimersQueueURL, awsenv.TaskQueues, awsenv.DefaultQueue,
-	awsenv.DataBucket, awsenv.DagsBucket, awsenv.DagsPrefix, awsenv.KeysSecret, awsenv.SecretsBackend, awsenv.SecretsPrefix,
+	awsenv.DataBucket, awsenv.DagsBucket, awsenv.DagsPrefix, awsenv.KeysSecret, awsenv.AdminSecret, awsenv.SecretsBackend, awsenv.SecretsPrefix,
 	awsenv.DagEventsQueueURL, awsenv.DagEnv, awsenv.ParserFunction, awsenv.WorkerQueue, awsenv.ECSExecutor, awsenv.Metrics, awsenv.WorkerFunctions,
 }
 

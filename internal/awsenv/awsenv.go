@@ -26,6 +26,9 @@ const (
 	// KeysSecret is the ARN of the Secrets Manager secret from which variables and
 	// connections are encrypted.
 	KeysSecret = "GUST_KEYS_SECRET"
+	// AdminSecret is the ARN of the Secrets Manager secret with the password of the
+	// first admin, in profile prod; without one it follows from KeysSecret.
+	AdminSecret = "GUST_ADMIN_SECRET"
 	// SecretsBackend is "", "secretsmanager" or "ssm"; SecretsPrefix is its name
 	// prefix (default "airflow").
 	SecretsBackend = "GUST_SECRETS_BACKEND"

@@ -96,6 +96,8 @@ const (
 	OutDataBucket = "DataBucket"
 	// OutKeysSecret is the name of the secret.
 	OutKeysSecret = "KeysSecret"
+	// OutAdminSecret is the name of the secret with the first admin's password.
+	OutAdminSecret = "AdminSecret"
 	// OutFunctions is a JSON object: name as in Functions, or "worker/<queue>" ->
 	// name of the Lambda function.
 	OutFunctions = "Functions"

@@ -36,7 +36,11 @@ func Open(a *awsapp.App, environ []string) (*auth.Service, error) {
 		return nil, err
 	}
 	o.HTTPS, o.Log = true, a.Log // a function URL knows nothing else
-	if id := a.Config.KeysSecret; id != "" {
+	if id := a.Config.AdminSecret; id != "" {
+		o.FirstAdminPassword = func(ctx context.Context) (string, error) {
+			return awssecrets.KeyVersions(secretsmanager.NewFromConfig(a.AWS()), id).Current(ctx)
+		}
+	} else if id := a.Config.KeysSecret; id != "" {
 		o.FirstAdminPassword = func(ctx context.Context) (string, error) {
 			secret, err := awssecrets.KeyVersions(secretsmanager.NewFromConfig(a.AWS()), id).Current(ctx)
 			if err != nil {

@@ -34,6 +34,9 @@ func (s *secretsOnly) Do(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("X-Amz-Target") == "secretsmanager.GetSecretValue" && bytes.Contains(body, []byte(`"arn:keys"`)) {
 		answer, status = `{"ARN":"arn:keys","Name":"gust-dev-keys","SecretString":"`+deploymentSecret+`"}`, 200
 	}
+	if bytes.Contains(body, []byte(`"arn:admin"`)) {
+		answer, status = `{"ARN":"arn:admin","Name":"gust-prod-admin","SecretString":"the admin's own secret"}`, 200
+	}
 	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: r}, nil
 }
 
@@ -69,5 +72,32 @@ func TestAuth(t *testing.T) {
 	asked := web.asked.Load()
 	if _, err := s.SignIn(t.Context(), "admin", password, "192.0.2.1"); err != nil || web.asked.Load() != asked {
 		t.Errorf("again: %v, the secret was read once more", err)
+	}
+}
+
+// TestSecretOfItsOwn: where the deployment has one for the first admin, that counts
+// and what tasks may read does not.
+func TestSecretOfItsOwn(t *testing.T) {
+	var web secretsOnly
+	a, err := awsapp.Open(t.Context(), awsapp.Config{Table: "t", DefaultQueue: "default", KeysSecret: "arn:keys", AdminSecret: "arn:admin"}, awsapp.Options{
+		AWS:        &aws.Config{Region: "us-east-1", HTTPClient: &web, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")},
+		WrapDriver: func(kv.Driver) kv.Driver { return memkv.New(memkv.Options{}) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	derived, err := auth.FirstPassword(deploymentSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SignIn(t.Context(), "admin", derived, "192.0.2.1"); !errors.Is(err, auth.ErrCredentials) {
+		t.Errorf("the password that follows from the keys: %v", err)
+	}
+	if u, err := s.SignIn(t.Context(), "admin", "the admin's own secret", "192.0.2.1"); err != nil || u.Role != "Admin" {
+		t.Errorf("the password of the secret: %+v, %v", u, err)
 	}
 }
