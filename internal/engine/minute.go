@@ -49,7 +49,7 @@ const (
 	duePerMessage = 10
 	// dueGrace is how long after its time a DAG that was handed on counts as on its
 	// way; still due after that, it is handed on again.
-	dueGrace = time.Minute
+	dueGrace = 30 * time.Second
 	// dueAgain bounds how many requests a tick hands on a second time. More that are
 	// late are not lost: those who plan are behind.
 	dueAgain = 4

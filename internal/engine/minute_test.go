@@ -153,7 +153,7 @@ func TestFanOutGoesOn(t *testing.T) {
 	}
 }
 
-// What was handed on and got lost is handed on again: a minute after its time,
+// What was handed on and got lost is handed on again: half a minute after its time,
 // while others are still on their way.
 func TestLostFanOutIsFoundAgain(t *testing.T) {
 	const n = 300
