@@ -332,7 +332,7 @@ var decided = map[string]string{
 	"POOL": "processor reads", "VARIABLE": "worker reads, processor reads", "CONNECTION": "worker reads", "ASSET": "worker reads, processor writes",
 	"ASSETEVENT": "worker reads", "ASSETQUEUE": "", "BACKFILL": "", "IMPORTERROR": "processor writes", "AUDIT": "", "BUNDLE": "worker reads, processor writes",
 	"USER": "", "APITOKEN": "", "AUTHKEYS": "", "REVOKED": "", "SIGNIN": "", "FAVORITE": "", // whoever reads the keys signs tokens of anybody
-	"EFFECT": "worker reads", "SLOTS": "", "RUNNING": "", "DUE": "", "WATCH": "", "MAIL": "",
+	"EFFECT": "worker reads", "SLOTS": "", "RUNNING": "", "DUE": "", "WATCH": "", "MAIL": "", "NUMBER": "",
 }
 
 func TestEveryKindIsDecided(t *testing.T) {

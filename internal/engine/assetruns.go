@@ -133,8 +133,19 @@ func (e *Engine) decideAssetRun(ctx context.Context, cond scheduler.AssetConditi
 	if run.RunAfter.Before(since) {
 		run.RunAfter = since.UTC()
 	}
-	run.RunID = airflow.RunID(timetable.DagRunID(string(airflow.RunTypeAssetTriggered), nil, run.RunAfter, fmt.Sprintf("%016x", h.Sum64())[:8]))
+	run.RunID = airflow.RunID(timetable.DagRunID(string(airflow.RunTypeAssetTriggered), nil, run.RunAfter, letters(h.Sum64())))
 	return run, nil
+}
+
+// letters writes a digest as the eight letters that ids of such runs end with.
+func letters(x uint64) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	var b [8]byte
+	for i := range b {
+		b[i] = alphabet[x%uint64(len(alphabet))]
+		x /= uint64(len(alphabet))
+	}
+	return string(b[:])
 }
 
 // createAssetRun carries out the decision that a DAG's entry holds. It can be repeated.

@@ -6,6 +6,7 @@ func registerOthers(a *API) {
 	registerConnections(a)
 	registerPools(a)
 	registerBackfills(a)
+	registerAssets(a)
 	registerImportErrors(a)
 	registerEventLogs(a)
 	registerConfig(a)

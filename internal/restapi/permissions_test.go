@@ -43,7 +43,7 @@ var rights = []struct {
 	{`/api/v2/.*unfavorite`, `.*`, auth.Viewer, true},
 	{`/api/v2/backfills(/.*)?`, `GET`, auth.Viewer, true},
 	{`/api/v2/backfills(/.*)?`, `.*`, auth.Op, true},
-	{`/api/v2/assets.*/queuedEvents.*|/api/v2/dags/[^/]*/assets/queuedEvents.*`, `DELETE`, auth.Op, false},
+	{`/api/v2/(dags/[^/]*/)?assets(/.*)?/queuedEvents`, `DELETE`, auth.Op, false},
 	{`/api/v2/assets(/.*)?`, `GET`, auth.Viewer, false},
 	{`/api/v2/assets/(events|[^/]*/materialize)`, `POST`, auth.User, false},
 	{`/api/v2/.*/xcomEntries(/.*)?`, `GET`, auth.Viewer, true},

@@ -87,6 +87,7 @@ type API struct {
 	ops     []*operation
 	handler http.Handler
 	doc     func() []byte
+	numbers numbered
 }
 
 // Op says what an operation is.

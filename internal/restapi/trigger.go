@@ -25,10 +25,13 @@ func postRun(r *Request, in *triggerRun) (DAGRunResponse, error) {
 	if err != nil {
 		return DAGRunResponse{}, err
 	}
-	o := engine.TriggerOptions{
-		DagID: m.DagID, TriggeredBy: airflow.TriggeredByRestAPI, User: r.Who.Name, Conf: b.Conf.raw, NoLogicalDate: b.LogicalDate == nil,
-		LogicalDate: utc(b.LogicalDate), Validate: r.API.CheckParams,
-	}
+	return r.triggerRun(m, engine.TriggerOptions{}, b)
+}
+
+// triggerRun makes the run of a DAG that a body asks for; o has what the body does not.
+func (r *Request) triggerRun(m airflow.DagModel, o engine.TriggerOptions, b TriggerDAGRunPostBody) (DAGRunResponse, error) {
+	o.DagID, o.TriggeredBy, o.User, o.Conf, o.NoLogicalDate = m.DagID, airflow.TriggeredByRestAPI, r.Who.Name, b.Conf.raw, b.LogicalDate == nil
+	o.LogicalDate, o.Validate = utc(b.LogicalDate), r.API.CheckParams
 	if b.DagRunID != nil {
 		o.RunID = airflow.RunID(*b.DagRunID)
 		if err := airflow.CheckRunID(*b.DagRunID); err != nil {
