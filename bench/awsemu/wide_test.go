@@ -105,16 +105,22 @@ func TestEmulatedMap10000(t *testing.T) {
 				took := run.EndDate.Sub(start)
 				s.Settle()
 				u := s.Cloud.Table.Units
+				sqs := 0
+				for _, q := range s.Cloud.Queues() {
+					sqs += q.Counts.Sends + q.Counts.Receives + q.Counts.Deletes
+				}
+				calls := float64(sqs) / float64(c.width)
 				per := (u.Write + u.IndexWrite - before) / float64(c.width)
 				var started awsemu.Spread
 				for _, at := range s.Starts {
 					started = append(started, at.Sub(start))
 				}
-				report(t, "map of %d: %.2f s from trigger to end; tasks started after %s; %.2f write units a task; %d throttled\n%s%sscheduler:\n%s", c.width, took.Seconds(), started, per, u.Throttled, s,
+				report(t, "map of %d: %.2f s from trigger to end; tasks started after %s; %.2f write units and %.2f calls of SQS a task; %d throttled\n%s%sscheduler:\n%s", c.width, took.Seconds(), started, per, calls, u.Throttled, s,
 					awsemu.FormatOperations(s.Cloud.Trace.Operations()), top(s.Cloud.Trace.Sequences("scheduler")))
 				if c.width == 10000 {
 					within(t, "map of 10,000", took, 20*time.Second)
 					atMost(t, "map of 10,000, write units a task", per, 3.5)
+					atMost(t, "map of 10,000, calls of SQS a task", calls, 3.5)
 					atMost(t, "map of 10,000, throttled requests", float64(u.Throttled), 0)
 				}
 			})

@@ -187,10 +187,10 @@ func newCloud(t *testing.T, seed int64) *cloud {
 		},
 		Before: c.maybeDie, After: func(call faultkv.Call, err error) {
 			switch {
-			case err == nil && call.Method == "write" && strings.HasPrefix(call.Key.PK, "MAIL#"):
-				c.left++
 			case err == nil && call.Method == "write" && call.Key.SK == "LEASE":
 				c.gathered++
+			case err == nil && call.Method == "write" && strings.HasPrefix(call.Key.PK, "MAIL#"):
+				c.left++
 			}
 			c.maybeDie(call)
 		},

@@ -17,11 +17,11 @@ import (
 // numbered boxes. Neither decides anything: a commit is conditioned on META, and
 // what is in a box is found in the rows, too.
 
-// skLease is the sort key of a run's lease, among the run's items.
+// skLease is the sort key of a run's lease.
 const skLease = "LEASE"
 
-// kindMail is that of boxes, each a partition of its own: META's takes a thousand
-// units a second, and is busy.
+// kindMail is that of leases and boxes, each a partition of its own: META's takes a
+// thousand units a second, every claim reads INFO there, and every reporter a lease.
 const kindMail = "MAIL"
 
 const (
@@ -31,8 +31,8 @@ const (
 	attrFrom  = "fr" // the first box that may not have been worked off
 )
 
-// mailLife is how long mail may lie: who reads it does not delete it, since that
-// would cost as much as writing it.
+// mailLife is how long mail may lie, and a lease that nobody takes: who reads mail
+// does not delete it, since that would cost as much as writing it.
 const mailLife = 48 * time.Hour
 
 // Lease says who steps a wide run.
@@ -49,7 +49,9 @@ type Lease struct {
 // Held reports whether somebody steps the run at a time.
 func (l Lease) Held(now time.Time) bool { return l.Until.After(now) }
 
-func leaseKey(k RunKey) kv.Key { return kv.Key{PK: runPK(k), SK: skLease} }
+func leaseKey(k RunKey) kv.Key {
+	return kv.Key{PK: joinKey(kindMail, string(k.DagID), string(k.RunID)), SK: skLease}
+}
 
 func readLease(it kv.Item) Lease {
 	return Lease{Owner: it.Str(attrOwner), Until: time.UnixMilli(it.Int(attrUntil)).UTC(), From: it.Int(attrFrom), Box: it.Int(attrBox), version: it.Int(attrVersion), expires: it.ExpiresAt}

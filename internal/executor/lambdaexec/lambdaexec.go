@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gustflow/gust/internal/executor"
 	"github.com/gustflow/gust/internal/queue"
@@ -45,6 +46,13 @@ type Options struct {
 // parallelInvokes is how many functions are invoked at a time: an invocation is
 // accepted within some 20 ms.
 const parallelInvokes = 32
+
+// Of a burst the first freeBurst start as fast as they can, the others at burstRate
+// a second: each task writes some three units, and a new table takes 4,000.
+const (
+	freeBurst = 1000
+	burstRate = 1200
+)
 
 // Executor sends dispatches to queues. It holds no state: whether a dispatch
 // waits or runs, the store knows.
@@ -124,7 +132,11 @@ func (x *Executor) burst(ctx context.Context, function string, ms []queue.Outgoi
 	failed := make([]bool, len(ms))
 	places := make(chan struct{}, parallelInvokes)
 	var wg sync.WaitGroup
+	began := time.Now()
 	for i := range ms {
+		if i > freeBurst {
+			time.Sleep(time.Until(began.Add(time.Duration(i-freeBurst) * time.Second / burstRate)))
+		}
 		wg.Add(1)
 		places <- struct{}{}
 		go func() {
