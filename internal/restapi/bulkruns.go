@@ -80,8 +80,7 @@ func registerBulkRuns(a *API) {
 	Handle(a, Op{Method: "PATCH", Path: Base + "/dags/{dag_id}/dagRuns", ID: "bulk_dag_runs", Tag: "DagRun", Summary: "Bulk Dag Runs", Action: auth.Edit, Resource: auth.ResourceDagRun}, bulkDagRuns)
 	Handle(a, Op{Method: "POST", Path: Base + "/dags/{dag_id}/clearDagRuns", ID: "clear_dag_runs", Tag: "DagRun", Summary: "Clear Dag Runs", Action: auth.Edit, Resource: auth.ResourceDagRun,
 		Answers: []any{TaskInstanceCollectionResponse{}, DAGRunCollectionResponse{}}}, clearDagRuns)
-	Handle(a, Op{Method: "PUT", Path: Base + "/parseDagFile/{file_token}", ID: "reparse_dag_file", Tag: "DAG Parsing", Summary: "Reparse Dag File", Action: auth.Edit, Resource: auth.ResourceDAG, Status: http.StatusCreated,
-		Answers: []any{map[string]any{}}}, reparse)
+	Handle(a, Op{Method: "PUT", Path: Base + "/parseDagFile/{file_token}", ID: "reparse_dag_file", Tag: "DAG Parsing", Summary: "Reparse Dag File", Action: auth.Edit, Resource: auth.ResourceDAG, Status: http.StatusCreated}, reparse)
 }
 
 // bulkDagRuns changes or deletes runs one by one, in their order.

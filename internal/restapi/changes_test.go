@@ -268,6 +268,20 @@ func TestChangesAreAudited(t *testing.T) {
 	}
 }
 
+// TestNamesThatCannotBeStored: what no key can hold is the caller's mistake.
+func TestNamesThatCannotBeStored(t *testing.T) {
+	w := memWorld(t)
+	w.call("POST", "/api/v2/pools", `{"name": "", "slots": 1}`, 422)
+	long := strings.Repeat("x", 3000)
+	for path, want := range map[string]int{"/api/v2/dags/" + long: 404, "/api/v2/dags/alpha/dagRuns/" + long: 404, "/api/v2/dags/alpha/dagRuns/" + long + "/taskInstances": 404} {
+		rec := httptest.NewRecorder()
+		w.api.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+		if rec.Code != want && rec.Code != 422 {
+			t.Errorf("%.60s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
 // TestWaitForARun checks the lines of waiting, and the one that a client gets which
 // takes JSON only.
 func TestWaitForARun(t *testing.T) {

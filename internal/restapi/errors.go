@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/store/kv"
 )
 
 // Error is an answer other than success. Detail is a text, or what Airflow has
@@ -102,6 +103,8 @@ func answerOf(err error) (e *Error, internal bool) {
 		return Errorf(http.StatusRequestEntityTooLarge, "The body is larger than %d bytes", tooLarge.Limit), false
 	case errors.As(err, &invalid):
 		return &Error{Status: http.StatusBadRequest, Detail: invalid.Error(), cause: err}, false
+	case errors.Is(err, kv.ErrInvalid): // a key that the store cannot hold: empty, or too long
+		return &Error{Status: http.StatusUnprocessableEntity, Detail: "The name cannot be stored: it is empty or too long", cause: err}, false
 	case errors.Is(err, airflow.ErrNotFound):
 		return &Error{Status: http.StatusNotFound, Detail: err.Error(), cause: err}, false
 	case errors.Is(err, airflow.ErrAlreadyExists), errors.Is(err, airflow.ErrConflict), errors.Is(err, airflow.ErrNotAllowed):
