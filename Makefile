@@ -13,8 +13,24 @@ LDFLAGS := -s -w -X github.com/gustflow/gust/internal/version.Version=$(VERSION)
 help: ## Show this help
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}'
 
+# The web UI, embedded in bin/gust and in the API function. Without Node.js 20.19 or newer they are built without it.
+NODE_OK := $(shell node -e 'const [a, b] = process.versions.node.split("."); if (a > 20 || (a == 20 && b >= 19)) console.log("yes")' 2>/dev/null)
+WEB_BUILT := $(if $(NODE_OK),web/dist/index.html)
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	npm --prefix web ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json web/index.html web/vite.config.ts $(shell find web/src web/public -type f)
+	npm --prefix web run --silent build -- --logLevel warn
+	@touch $@
+
+.PHONY: web
+web: web/dist/index.html ## Build the web UI into web/dist
+
 .PHONY: build
-build: ## Build bin/gust (and bin/airflow, an alias)
+build: $(WEB_BUILT) ## Build bin/gust (and bin/airflow, an alias)
+	@[ -n '$(NODE_OK)' ] || echo 'note: Node.js 20.19 or newer is missing: bin/gust is built without the web UI' >&2
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/gust
 	@ln -sf gust bin/airflow
@@ -26,6 +42,12 @@ run: build ## Run the sample DAGs in `gust standalone`
 .PHONY: test
 test: ## Run all tests (no network service needed)
 	$(GO) test ./...
+
+.PHONY: test-web
+test-web: build ## Test the web UI: types, lint, logic, size, and a real Chromium against a real server (pictures in web/build)
+	@[ -n '$(NODE_OK)' ] || { echo 'error: the web UI needs Node.js 20.19 or newer' >&2; exit 1; }
+	cd web && npm run --silent typecheck && npm run --silent lint && npm test --silent && npm run --silent size
+	cd web && time npm run --silent e2e
 
 .PHONY: vectors
 vectors: ## Replay Airflow's recorded decisions (GUST_VECTORS=<folder> for others)
@@ -117,7 +139,7 @@ test-infra: ## Test the CDK app: templates, rights, settings
 	cd infra && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: lambdas
-lambdas: ## Build the Lambda functions into dist/ (ARCH=arm64|amd64)
+lambdas: $(WEB_BUILT) ## Build the Lambda functions into dist/ (ARCH=arm64|amd64)
 	$(GO) run ./functions/zips -arch $(ARCH) -version '$(VERSION)'
 
 .PHONY: localstack
@@ -162,4 +184,4 @@ test-image: ## Start that image as packaging/compose.yaml does, run the samples 
 
 .PHONY: clean
 clean: ## Remove what was built and the sample home
-	rm -rf bin dist .gust
+	rm -rf bin dist .gust web/build web/dist/assets web/dist/index.html
