@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -30,9 +31,15 @@ type wideRun struct {
 // shared schedulers.
 func startWide(t *testing.T, d kv.Driver, n int) *wideRun {
 	t.Helper()
+	return startWideDAG(t, d, n, enginetest.DAG{ID: "map", Fields: map[string]any{"max_active_tasks": n}, Tasks: []enginetest.Task{{ID: "m", ExpandLit: n}, {ID: "end", Upstream: []string{"m"}}}})
+}
+
+// startWideDAG starts a run of a DAG called map, n of whose instances run first.
+func startWideDAG(t *testing.T, d kv.Driver, n int, dag enginetest.DAG) *wideRun {
+	t.Helper()
 	ctx := t.Context()
 	w := &wideRun{Harness: enginetest.NewShared(d, engine.Config{Parallelism: -1, DefaultPoolSlots: -1, MaxMapLength: n}, nil)}
-	register(t, w.Harness, enginetest.DAG{ID: "map", Fields: map[string]any{"max_active_tasks": n}, Tasks: []enginetest.Task{{ID: "m", ExpandLit: n}, {ID: "end", Upstream: []string{"m"}}}})
+	register(t, w.Harness, dag)
 	w.Engine.Drain(ctx)
 	w.Outbox.Take(w.Clock.Now())
 	w.worker = engine.NewBackend(w.NewEngine(true), nil, nil, nil)
@@ -256,5 +263,32 @@ func TestReportIsLeftInTime(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestOfferInMappedGroup: what a claim is offered includes which instances above
+// it belongs to.
+func TestOfferInMappedGroup(t *testing.T) {
+	const n = 300
+	w := startWideDAG(t, memkv.New(memkv.Options{}), n, enginetest.DAG{
+		ID: "map", Fields: map[string]any{"max_active_tasks": 2 * n}, Groups: []enginetest.Group{{ID: "g", ExpandLit: n}},
+		Tasks: []enginetest.Task{{ID: "g.a", Group: "g"}, {ID: "g.b", Group: "g", Upstream: []string{"g.a"}}},
+	})
+	w.handle(t, w.NewEngine(false), w.report(t, 7))
+	ds := w.Queue.Take()
+	if len(ds) != 1 || ds[0].Key.TaskID != "g.b" || !ds[0].Offer.Made() {
+		t.Fatalf("dispatched: %+v", ds)
+	}
+	offered, err := w.worker.Claim(t.Context(), ds[0], w.Who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds[0].Offer = worker.Offer{}
+	read, err := w.worker.Claim(t.Context(), ds[0], w.Who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := offered.UpstreamMapIndexes["g.a"]; len(got) != 1 || got[0] != w.tasks[7].Key.MapIndex || !reflect.DeepEqual(offered.UpstreamMapIndexes, read.UpstreamMapIndexes) {
+		t.Errorf("offered %v, read %v", offered.UpstreamMapIndexes, read.UpstreamMapIndexes)
 	}
 }
