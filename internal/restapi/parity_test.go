@@ -296,7 +296,9 @@ func (w *world) wholeOperation(c listCase, tested map[string]bool) {
 			}
 		}
 	}
-	_, v := w.get(w.api, c.path, url.Values{"order_by": {"nope"}})
+	nope := parse(w, c.base)
+	nope.Set("order_by", "nope")
+	_, v := w.get(w.api, c.path, nope)
 	if s, _ := v["detail"].(string); !strings.Contains(s, "nope") {
 		w.Errorf("%s?order_by=nope: %v", c.path, v)
 	}
