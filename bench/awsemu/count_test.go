@@ -98,7 +98,7 @@ func TestCountedCost(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := site(t, emusite.Options{
-					Work: echo, TickOff: true, Observe: true, Burst: true, Cloud: awsemu.Options{Warm: -1, CPU: cpu},
+					Work: echo, TickOff: true, Observe: true, Burst: true, Handlers: 8, Cloud: awsemu.Options{Warm: -1, CPU: cpu},
 				})
 				defer s.Close()
 				if c.pool {

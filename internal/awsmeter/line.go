@@ -29,6 +29,8 @@ type Line struct {
 }
 
 // Usage is what was used for one task instance, run or DAG, or (DagID "") for none.
+// In an encoded line one that is not the first and has no DagID is of the DAG and
+// run of the one before it: those of a batch are often of one run.
 type Usage struct {
 	DagID  string `json:"d,omitempty"`
 	RunID  string `json:"r,omitempty"`
@@ -145,6 +147,12 @@ func compareLabels(a, b Label) int {
 // Encode renders the line, with a line feed.
 func (l Line) Encode() []byte {
 	l.Version = LineVersion
+	l.Usage = slices.Clone(l.Usage)
+	for i := len(l.Usage) - 1; i > 0; i-- {
+		if u, before := &l.Usage[i], l.Usage[i-1]; u.DagID == before.DagID && u.RunID == before.RunID {
+			u.DagID, u.RunID = "", ""
+		}
+	}
 	b, err := json.Marshal(map[string]Line{LineKey: l})
 	if err != nil {
 		panic(err) // numbers and texts
@@ -165,7 +173,13 @@ func ParseLine(b []byte) (l Line, ok bool) {
 	if dec.Decode(&m) != nil || m[LineKey].Version != LineVersion {
 		return l, false
 	}
-	return m[LineKey], true
+	l = m[LineKey]
+	for i := 1; i < len(l.Usage); i++ {
+		if u, before := &l.Usage[i], l.Usage[i-1]; u.DagID == "" {
+			u.DagID, u.RunID = before.DagID, before.RunID
+		}
+	}
+	return l, true
 }
 
 // Amount is a quantity of something that is billed.

@@ -231,7 +231,7 @@ func TestLine(t *testing.T) {
 	m.Record(awsmeter.Op{Service: "Secrets Manager", Operation: "GetSecretValue"}, awsmeter.Counts{Calls: 1})
 	l := awsmeter.Line{Function: "worker", MemoryMB: 512, Arch: "arm64", Usage: awsmeter.UsageOf(m.Take())}
 	b := l.Encode()
-	if n := len(b); n > 380 || bytes.Count(b, []byte("\n")) != 1 {
+	if n := len(b); n > 340 || bytes.Count(b, []byte("\n")) != 1 {
 		t.Errorf("%d bytes: %s", n, b)
 	}
 	back, ok := awsmeter.ParseLine(append([]byte("2026-01-02T03:04:05Z INFO "), b...))
@@ -258,6 +258,37 @@ func TestLine(t *testing.T) {
 	for _, bad := range []string{"", "nothing", `{"gust_usage":{"v":2}}`, `{"gust_usage":`, `{"gust_usage":7}`} {
 		if _, ok := awsmeter.ParseLine([]byte(bad)); ok {
 			t.Errorf("%s was read", bad)
+		}
+	}
+}
+
+// TestLinesNameRunsOnce: and every label comes back, whatever its neighbours are.
+func TestLinesNameRunsOnce(t *testing.T) {
+	labels := []awsmeter.Label{
+		{}, {DagID: "a"}, {DagID: "a", RunID: "r"}, {DagID: "a", RunID: "r", TaskID: "t", MapIndex: -1}, {DagID: "a", RunID: "r", TaskID: "t", MapIndex: 3},
+		{DagID: "a", RunID: "s"}, {DagID: "b"}, {DagID: "b", RunID: "s", TaskID: "t", MapIndex: -1},
+	}
+	for mask := range 1 << len(labels) {
+		m := awsmeter.New(nil)
+		var want []awsmeter.Label
+		for i, l := range labels {
+			if mask&(1<<i) != 0 {
+				m.Invoked(time.Millisecond, l)
+				want = append(want, l)
+			}
+		}
+		b := awsmeter.Line{Function: "scheduler", Usage: awsmeter.UsageOf(m.Take())}.Encode()
+		back, ok := awsmeter.ParseLine(b)
+		if !ok || len(back.Usage) != len(want) {
+			t.Fatalf("%s: %d labels, want %d", b, len(back.Usage), len(want))
+		}
+		for i, u := range back.Usage {
+			if u.Label() != want[i] {
+				t.Fatalf("%s: label %d is %+v, want %+v", b, i, u.Label(), want[i])
+			}
+		}
+		if strings.Count(string(b), `"r":"r"`) > 1 {
+			t.Fatalf("%s names a run twice", b)
 		}
 	}
 }
