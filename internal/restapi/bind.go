@@ -36,7 +36,7 @@ type checks struct {
 	pattern          *regexp.Regexp
 	enum             []string
 	allowed          []string // as enum, but answered as a value_error (Python's list in the text)
-	alsoNone         bool
+	literal          bool     // enum's values are literals, which the error's type tells
 	patternText      string
 	minItems         *int
 	nullable, closed bool
@@ -130,6 +130,9 @@ func checksOf(tag reflect.StructTag) (c checks) {
 	}
 	if s, ok := tag.Lookup("enum"); ok {
 		c.enum = strings.Split(s, ",")
+	}
+	if s, ok := tag.Lookup("literal"); ok {
+		c.enum, c.literal = strings.Split(s, ","), true
 	}
 	if s, ok := tag.Lookup("oneof"); ok {
 		c.allowed = strings.Split(s, ",")
@@ -313,7 +316,11 @@ func (c *checks) checkText(s string, loc []any, input json.RawMessage, ps *probl
 		ps.add("string_pattern_mismatch", loc, input, map[string]any{"pattern": c.patternText}, "String should match pattern '%s'", c.patternText)
 	case c.enum != nil && !contains(c.enum, s):
 		want := oneOf(c.enum)
-		ps.add("enum", loc, input, map[string]any{"expected": want}, "Input should be %s", want)
+		typ := "enum"
+		if c.literal {
+			typ = "literal_error"
+		}
+		ps.add(typ, loc, input, map[string]any{"expected": want}, "Input should be %s", want)
 	case c.allowed != nil && !contains(c.allowed, s):
 		ps.add("value_error", loc, input, map[string]any{"error": map[string]any{}}, "Value error, '%s' is not one of ['%s']", s, strings.Join(c.allowed, "', '"))
 	}

@@ -120,7 +120,7 @@ type dagPath struct {
 // dagFilters are those that listing and patching share.
 type dagFilters struct {
 	Tags          []string `query:"tags"`
-	TagsMatchMode *string  `query:"tags_match_mode" enum:"any,all"`
+	TagsMatchMode *string  `query:"tags_match_mode" literal:"any,all"`
 	Owners        []string `query:"owners"`
 	DagID         *string  `query:"dag_id_pattern"`
 	DagIDPrefix   *string  `query:"dag_id_prefix_pattern"`

@@ -99,6 +99,8 @@ func (w *world) history() {
 		for _, dag := range []airflow.DagID{"alpha", "beta"} {
 			n++
 			w.h.Clock.Advance(17 * time.Minute)
+			_, err := w.h.Engine.Tick(ctx, 1) // retries whose delay is over
+			must(err)
 			o := engine.TriggerOptions{DagID: dag, RunID: airflow.RunID(fmt.Sprintf("run_%c%d", 'a'+i%3, n)), TriggeredBy: airflow.TriggeredByRestAPI, User: []string{"ann", "bob", ""}[n%3]}
 			if i%2 == 0 {
 				ld := w.h.Clock.Now().Add(-time.Duration(i*26) * time.Hour)
@@ -112,7 +114,7 @@ func (w *world) history() {
 			if i == 4 {
 				o.Type = airflow.RunTypeAssetMaterialization
 			}
-			_, err := w.h.Engine.Trigger(ctx, o)
+			_, err = w.h.Engine.Trigger(ctx, o)
 			must(err)
 			if i == 5 {
 				w.h.Engine.Drain(ctx)

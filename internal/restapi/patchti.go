@@ -95,12 +95,7 @@ type tiPatch struct {
 
 func (r *Request) newPatch(b PatchTaskInstanceBody, mask []string, dry bool) (tiPatch, error) {
 	p := tiPatch{up: b.IncludeUpstream, down: b.IncludeDownstream, past: b.IncludePast, future: b.IncludeFuture, dry: dry}
-	known := map[string]bool{"new_state": true, "note": true, "include_upstream": true, "include_downstream": true, "include_future": true, "include_past": true}
-	for _, m := range mask {
-		if !known[m] {
-			return p, BadRequest("Invalid update mask: '%s' is not a field of the body", m)
-		}
-	}
+	// A name that is not known changes nothing, as in Airflow.
 	in := func(name string, set bool) bool { return set && (len(mask) == 0 || contains(mask, name)) }
 	if in("new_state", b.NewState.Set) {
 		if b.NewState.Null {

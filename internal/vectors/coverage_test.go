@@ -14,6 +14,7 @@ var covered = map[string]string{
 	"timetables": "internal/timetable",
 	"templates":  "internal/template",
 	"dags/yaml":  "internal/dagspec",
+	"api":        "internal/restapi",
 }
 
 // TestVectorsCoverage prints the folders of vectors that no test replays, so that
