@@ -27,6 +27,8 @@ export interface Picture {
   height: number;
 }
 
+const nameLine = 16;
+
 export function boxWidth(label: string): number {
   return Math.max(120, Math.min(280, 44 + label.length * 7.4));
 }
@@ -39,7 +41,7 @@ export function place(nodes: Node[], closed: ReadonlySet<string>, direction: 'LR
     return s;
   });
   const g = new graphlib.Graph({ compound: true, multigraph: false });
-  g.setGraph({ rankdir: direction, nodesep: 18, ranksep: 46, edgesep: 8, marginx: 16, marginy: 16 });
+  g.setGraph({ rankdir: direction, nodesep: 26, ranksep: 46, edgesep: 8, marginx: 16, marginy: 40 });
   g.setDefaultEdgeLabel(() => ({}));
   nodes.forEach((n, i) => {
     if (stand[i] !== i) return;
@@ -60,11 +62,22 @@ export function place(nodes: Node[], closed: ReadonlySet<string>, direction: 'LR
     }
   });
   layout(g);
+  // An open group grows upwards by a line for its name, and by one more for each level of open groups inside.
+  const levels: number[] = nodes.map(() => 0);
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const n = nodes[i];
+    if (!n?.group || closed.has(n.id)) continue;
+    levels[i] = Math.max(levels[i] ?? 0, 1);
+    if (n.parent >= 0) levels[n.parent] = Math.max(levels[n.parent] ?? 0, (levels[i] ?? 0) + 1);
+  }
   const boxes: Box[] = [];
   nodes.forEach((n, i) => {
     if (stand[i] !== i) return;
     const v = g.node(n.id) as { x: number; y: number; width: number; height: number } | undefined;
-    if (v) boxes.push({ id: n.id, index: i, x: v.x, y: v.y, w: v.width, h: v.height, group: n.group === true, open: n.group === true && !closed.has(n.id) });
+    if (!v) return;
+    const open = n.group === true && !closed.has(n.id);
+    const more = open ? nameLine * (levels[i] ?? 1) : 0;
+    boxes.push({ id: n.id, index: i, x: v.x, y: v.y - more / 2, w: v.width, h: v.height + more, group: n.group === true, open });
   });
   const edges = g.edges().map((e) => ({ from: e.v, to: e.w, points: (g.edge(e) as { points?: { x: number; y: number }[] }).points ?? [] }));
   const size = g.graph() as { width?: number; height?: number };

@@ -174,7 +174,7 @@ export function Confirm({ title, children, action, danger, onConfirm, onClose }:
 }
 
 export function Facts({ items }: { items: [string, ReactNode][] }) {
-  return <dl className="facts" style={{ margin: 0 }}>{items.filter(([, v]) => v !== null && v !== undefined && v !== '').map(([k, v]) => <div key={k}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>;
+  return <dl className="facts" style={{ margin: 0 }}>{items.filter(([, v]) => v !== null && v !== undefined && v !== '' && v !== false).map(([k, v]) => <div key={k}><dt>{k}</dt><dd>{v}</dd></div>)}</dl>;
 }
 
 /** A value of the API as text: JSON for objects, nothing for null. */
