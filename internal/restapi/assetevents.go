@@ -201,9 +201,18 @@ func (r *Request) queuedOf(dag airflow.DagID, asset *int64, before *Time) ([]sto
 	} else {
 		qs, err = r.API.Store.ListAllQueuedAssets(r.Context())
 	}
+	if err != nil {
+		return nil, err
+	}
+	ms, shown := r.models(), map[airflow.DagID]bool{}
+	for _, q := range qs {
+		if shown[q.DagID], err = r.shows(ms, q.DagID); err != nil {
+			return nil, err
+		}
+	}
 	return slices.DeleteFunc(qs, func(q store.QueuedAsset) bool {
-		return asset != nil && (q.AssetName != key.Name || q.AssetURI != key.URI) || before != nil && !q.CreatedAt.Before(before.Time)
-	}), err
+		return !shown[q.DagID] || asset != nil && (q.AssetName != key.Name || q.AssetURI != key.URI) || before != nil && !q.CreatedAt.Before(before.Time)
+	}), nil
 }
 
 func (r *Request) queuedViews(qs []store.QueuedAsset, err error) (QueuedEventCollectionResponse, error) {
@@ -289,14 +298,20 @@ func (r *Request) assetEvent(e airflow.AssetEvent, runs map[string][]DagRunAsset
 func (r *Request) assetEvents(es []airflow.AssetEvent) ([]AssetEventResponse, error) {
 	runs, err := r.runsOfEvents(es)
 	out := []AssetEventResponse{}
+	ms := r.models()
 	for _, e := range es {
 		if err != nil {
 			break
 		}
-		var v AssetEventResponse
-		if v, err = r.assetEvent(e, runs); err == nil {
-			out = append(out, v)
+		var ok bool
+		if ok, err = r.shows(ms, e.SourceDagID); err == nil && !ok {
+			e.SourceDagID, e.SourceRunID, e.SourceTaskID, e.SourceMapIndex = "", "", "", airflow.Unmapped
 		}
+		var v AssetEventResponse
+		if err == nil {
+			v, err = r.assetEvent(e, runs)
+		}
+		out = append(out, v)
 	}
 	return out, err
 }
@@ -410,7 +425,13 @@ func getAssetEvents(r *Request, in *listAssetEvents) (AssetEventCollectionRespon
 	}
 	is := func(want *string, s string) bool { return want == nil || *want == s }
 	name, prefix, when := Pattern(in.Name), Prefix(in.NamePrefix), TimeRange(in.timestampRange)
+	ms, bySource := r.models(), in.SourceDagID != nil || in.SourceTaskID != nil || in.SourceRunID != nil || in.SourceMapIndex != nil || len(in.OrderBy) > 0
 	p, err := List(r, in.query(in.Ordering), assetEventOrders(), read, func(e airflow.AssetEvent) bool {
+		if bySource { // what is not told is not looked for, nor ordered by
+			if ok, err := r.shows(ms, e.SourceDagID); err != nil || !ok {
+				return false
+			}
+		}
 		return is(in.SourceDagID, string(e.SourceDagID)) && is(in.SourceTaskID, string(e.SourceTaskID)) && is(in.SourceRunID, string(e.SourceRunID)) &&
 			(in.SourceMapIndex == nil || *in.SourceMapIndex == e.SourceMapIndex) && name(e.AssetName) && prefix(e.AssetName) && when.OK(&e.Timestamp)
 	})

@@ -154,7 +154,7 @@ func registerAssets(a *API) {
 		if err != nil {
 			return AssetResponse{}, err
 		}
-		return r.asset(rec)
+		return r.asset(rec, r.models())
 	})
 	Handle(a, op("POST", "/{asset_id}/materialize", "materialize_asset", "Materialize Asset", auth.Create), postMaterialize)
 	registerAssetEvents(a)
@@ -245,16 +245,26 @@ func (r *Request) assetRows(ctx context.Context, prefix, cursor string, limit in
 	return out, err
 }
 
-func (r *Request) asset(a assetRow) (AssetResponse, error) {
+func (r *Request) asset(a assetRow, ms *models) (AssetResponse, error) {
 	at := At(a.At)
 	out := AssetResponse{
 		ID: a.N, Name: a.AssetRecord.Name, URI: a.URI, Group: a.Group, Extra: objectOr(a.Extra), CreatedAt: at, UpdatedAt: at, ScheduledDags: []DagScheduleAssetReference{},
 		ProducingTasks: []TaskAssetReference{}, ConsumingTasks: []TaskAssetReference{}, Aliases: []AssetAliasResponse{}, Watchers: []AssetWatcherResponse{},
 	}
+	shows, err := r.shownDags(ms, a)
+	if err != nil {
+		return out, err
+	}
 	for _, d := range a.ScheduledDags {
+		if !shows[d] {
+			continue
+		}
 		out.ScheduledDags = append(out.ScheduledDags, DagScheduleAssetReference{string(d), at, at})
 	}
 	for _, p := range a.Producers {
+		if !shows[p.DagID] {
+			continue
+		}
 		out.ProducingTasks = append(out.ProducingTasks, TaskAssetReference{string(p.DagID), string(p.TaskID), at, at})
 	}
 	last, _, err := r.API.Store.ListAssetEventsBetween(r.Context(), a.key(), nil, nil, store.ListOptions{Limit: 1, Descending: true})
@@ -262,6 +272,33 @@ func (r *Request) asset(a assetRow) (AssetResponse, error) {
 		out.LastAssetEvent = LastAssetEventResponse{ptrTo(numberAt(last[0].Timestamp, last[0].ID)), ptrTo(At(last[0].Timestamp))}
 	}
 	return out, err
+}
+
+// shows reports whether who asks may know of a DAG: what an asset has to do with
+// others is not told.
+func (r *Request) shows(ms *models, dag airflow.DagID) (bool, error) {
+	if dag == "" || r.Who.Unlimited() {
+		return true, nil
+	}
+	m, err := ms.dag(dag)
+	return err == nil && r.Who.May(auth.Read, auth.ResourceDAG, string(dag), m.Tags), err
+}
+
+// shownDags says which of an asset's DAGs are told.
+func (r *Request) shownDags(ms *models, a assetRow) (map[airflow.DagID]bool, error) {
+	out := map[airflow.DagID]bool{}
+	dags := slices.Clone(a.ScheduledDags)
+	for _, p := range a.Producers {
+		dags = append(dags, p.DagID)
+	}
+	for _, d := range dags {
+		ok, err := r.shows(ms, d)
+		if err != nil {
+			return nil, err
+		}
+		out[d] = ok
+	}
+	return out, nil
 }
 
 func (a assetRow) key() store.AssetKey {
@@ -300,8 +337,9 @@ func getAssets(r *Request, in *listAssets) (AssetCollectionResponse, error) {
 			slices.ContainsFunc(a.Producers, func(p store.AssetProducer) bool { return slices.Contains(in.DagIDs, string(p.DagID)) })
 	})
 	out := AssetCollectionResponse{Assets: []AssetResponse{}, Total: p.Total, TotalLimit: p.TotalLimit, Next: p.Next}
+	ms := r.models()
 	for _, a := range p.Items {
-		v, err := r.asset(a)
+		v, err := r.asset(a, ms)
 		if err != nil {
 			return out, err
 		}

@@ -24,19 +24,25 @@ type theirs struct {
 
 // notServed are the operations of Airflow that Gust does not have, with the reason.
 var notServed = map[string]string{
-	"delete_task_instance":     "an instance is part of its run's state: delete the run, or mark the instance",
-	"clear_dag_run_partitions": "no partitioned timetables",
-	"list_asset_state_store":   "no state store (Airflow 3.3)",
-	"clear_asset_state_store":  "no state store (Airflow 3.3)",
-	"get_asset_state_store":    "no state store (Airflow 3.3)",
-	"set_asset_state_store":    "no state store (Airflow 3.3)",
-	"delete_asset_state_store": "no state store (Airflow 3.3)",
-	"list_task_state_store":    "no state store (Airflow 3.3)",
-	"clear_task_state_store":   "no state store (Airflow 3.3)",
-	"get_task_state_store":     "no state store (Airflow 3.3)",
-	"set_task_state_store":     "no state store (Airflow 3.3)",
-	"patch_task_state_store":   "no state store (Airflow 3.3)",
-	"delete_task_state_store":  "no state store (Airflow 3.3)",
+	"delete_task_instance":       "an instance is part of its run's state: delete the run, or mark the instance",
+	"clear_dag_run_partitions":   "no partitioned timetables",
+	"enqueue_connection_test":    "connections are not tried by workers; connections/test is disabled as by default in Airflow",
+	"get_connection_test":        "connections are not tried by workers",
+	"get_hitl_details":           "an answer does not reach the waiting task yet: only its time limit does",
+	"get_hitl_detail":            "as above",
+	"update_hitl_detail":         "as above",
+	"get_hitl_detail_try_detail": "as above",
+	"list_asset_state_store":     "no state store (Airflow 3.3)",
+	"clear_asset_state_store":    "no state store (Airflow 3.3)",
+	"get_asset_state_store":      "no state store (Airflow 3.3)",
+	"set_asset_state_store":      "no state store (Airflow 3.3)",
+	"delete_asset_state_store":   "no state store (Airflow 3.3)",
+	"list_task_state_store":      "no state store (Airflow 3.3)",
+	"clear_task_state_store":     "no state store (Airflow 3.3)",
+	"get_task_state_store":       "no state store (Airflow 3.3)",
+	"set_task_state_store":       "no state store (Airflow 3.3)",
+	"patch_task_state_store":     "no state store (Airflow 3.3)",
+	"delete_task_state_store":    "no state store (Airflow 3.3)",
 }
 
 func readTheirs(t *testing.T) (out []theirs) {

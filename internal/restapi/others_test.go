@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/engine/enginetest"
 	"github.com/gustflow/gust/internal/store"
 )
@@ -307,4 +308,39 @@ func TestAssetEvents(t *testing.T) {
 	w.call("GET", "/api/v2/config/section/core/option/x", "", 403)
 	w.call("GET", "/api/v2/importErrors/5", "", 404)
 	w.call("GET", "/api/v2/eventLogs/5", "", 404)
+}
+
+// TestAssetsHideOtherDags looks at assets as somebody who may see one team's DAGs.
+func TestAssetsHideOtherDags(t *testing.T) {
+	g := newGuarded(t)
+	ctx := t.Context()
+	if _, err := g.st.UpsertAsset(ctx, airflow.Asset{Name: "shared", URI: "x://shared", Group: "asset"}, func(a *store.AssetRecord) error {
+		a.ScheduledDags = []airflow.DagID{"mine", "theirs"}
+		a.Producers = []store.AssetProducer{{DagID: "theirs", TaskID: "t"}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	e := airflow.AssetEvent{ID: "e", AssetName: "shared", AssetURI: "x://shared", SourceDagID: "theirs", SourceTaskID: "t", SourceRunID: "theirs_run", Timestamp: g.now}
+	queue := []store.QueuedAsset{{DagID: "mine", AssetName: "shared", AssetURI: "x://shared", CreatedAt: g.now, EventID: "e"}, {DagID: "theirs", AssetName: "shared", AssetURI: "x://shared", CreatedAt: g.now, EventID: "e"}}
+	if _, err := g.st.RecordAssetEvent(ctx, e, queue); err != nil {
+		t.Fatal(err)
+	}
+	scoped := g.user("scoped", auth.Viewer, store.DagScope{DagID: "mine", Role: "Op"})
+	boss := g.user("boss", auth.Admin)
+	for _, path := range []string{"/api/v2/assets", "/api/v2/assets/1", "/api/v2/assets/events", "/api/v2/assets/1/queuedEvents"} {
+		all := g.do("GET", path, "", boss)
+		if all.Code != 200 || !strings.Contains(all.Body.String(), "theirs") {
+			t.Errorf("%s as an admin: %d %s", path, all.Code, all.Body)
+		}
+	}
+	for _, path := range []string{"/api/v2/assets", "/api/v2/assets/1", "/api/v2/assets/events", "/api/v2/assets/1/queuedEvents"} {
+		w := g.do("GET", path, "", scoped)
+		if b := w.Body.String(); w.Code != 200 || strings.Contains(b, "theirs") || !strings.Contains(b, `"asset_id":1`) && !strings.Contains(b, "shared") {
+			t.Errorf("%s with one DAG: %d %s", path, w.Code, b)
+		}
+	}
+	if w := g.do("GET", "/api/v2/assets/events?source_dag_id=theirs", "", scoped); !strings.Contains(w.Body.String(), `"total_entries":0`) {
+		t.Errorf("looked for by what is not told: %s", w.Body)
+	}
 }
