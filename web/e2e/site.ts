@@ -92,7 +92,8 @@ const extra: Record<string, string> = {
 `,
 };
 
-export async function startSite(): Promise<Site> {
+/** With a base path the server knows that it is reached below it. */
+export async function startSite(base = ''): Promise<Site> {
   const gust = process.env['GUST_BINARY'] ?? join(root, 'bin/gust');
   if (!existsSync(gust)) throw new Error(`${gust} is missing: make build`);
   const home = mkdtempSync(join(tmpdir(), 'gust-web-'));
@@ -102,7 +103,7 @@ export async function startSite(): Promise<Site> {
   cpSync(join(root, 'testdata/vectors/api/dags'), dags, { recursive: true });
   for (const [name, text] of Object.entries(extra)) writeFileSync(join(dags, name), text);
   const child: ChildProcess = spawn(gust, ['standalone', '--home', home, '--dags-folder', dags, '--host', '127.0.0.1', '--port', '0'], {
-    env: { ...process.env, GUST_ADMIN_PASSWORD: password, AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL: '5' },
+    env: { ...process.env, GUST_ADMIN_PASSWORD: password, ...(base ? { AIRFLOW__API__BASE_URL: 'http://127.0.0.1' + base } : {}) },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let said = '';
@@ -124,7 +125,7 @@ export async function startSite(): Promise<Site> {
   const ask = (path: string, init: { method?: string; body?: unknown } = {}) =>
     fetch(`${url}${path}`, { method: init.method ?? 'GET', headers: { Authorization: `Bearer ${token.access_token}`, 'Content-Type': 'application/json' }, ...(init.body === undefined ? {} : { body: JSON.stringify(init.body) }) });
   return {
-    url,
+    url: url + base,
     home,
     api: async <T>(path: string, init?: { method?: string; body?: unknown }) => {
       const r = await ask(path, init);
