@@ -3,6 +3,7 @@ package taskevents_test
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -95,7 +96,7 @@ func TestDeadSchedulerMessages(t *testing.T) {
 			t.Fatalf("time %d: %+v", i+1, f)
 		}
 		var again engine.Message
-		if err := json.Unmarshal([]byte(f.Again), &again); err != nil || again != msg {
+		if err := json.Unmarshal([]byte(f.Again), &again); err != nil || !reflect.DeepEqual(again, msg) {
 			t.Fatalf("sent again as %s, %v", f.Again, err)
 		}
 		text = f.Again
