@@ -303,6 +303,21 @@ describe('backfills, import errors, audit', () => {
   });
 });
 
+describe('assets', () => {
+  test('an event by hand starts who waits for it', async () => {
+    await open('/assets');
+    await page.getByRole('link', { name: 'sample_numbers' }).click();
+    await page.getByRole('button', { name: 'Create event' }).click();
+    const runs = async () => (await site.api<{ total_entries: number }>('/api/v2/dags/asset_consumer/dagRuns')).total_entries;
+    const before = await runs();
+    await page.getByRole('dialog').getByLabel('Extra (JSON)').fill('{"by": "hand"}');
+    await page.getByRole('dialog').getByRole('button', { name: 'Create' }).click();
+    await until('a run more', async () => (await runs()) > before);
+    await page.getByText('by hand').first().waitFor();
+    await shot('21-asset');
+  });
+});
+
 describe('settings', () => {
   test('variables: add, mask, edit, import, delete', async () => {
     await open('/variables');
