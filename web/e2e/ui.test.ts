@@ -514,6 +514,7 @@ describe('for everybody', () => {
     await until('the first is the DAG', async () => /probe_fail/.test((await page.getByRole('listbox').getByRole('option').first().textContent()) ?? ''));
     await page.keyboard.press('Enter');
     await page.waitForURL(/\/dags\/probe_fail$/);
+    await page.locator('[role=gridcell]').first().waitFor(); // the page's own shortcuts are there
     await page.keyboard.press('Shift+?');
     await page.getByRole('dialog').getByText('Grid or graph').waitFor();
     await page.keyboard.press('Escape');
