@@ -166,8 +166,8 @@ func (w *World) checkAssets() {
 		if len(queued) == len(d.assets) {
 			w.fail("all assets of %s are queued and no run was made of them: %+v", dag, queued)
 		}
-		if !d.pausedAt.IsZero() || d.autoPauses() {
-			continue // what happens during a pause is dropped, as in Airflow
+		if !d.pausedAt.IsZero() || d.missed || d.autoPauses() {
+			continue // what happens during a pause, or while the file is away, is dropped, as in Airflow
 		}
 		waits := map[string]bool{}
 		for _, q := range queued {

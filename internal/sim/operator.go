@@ -414,7 +414,7 @@ func (w *World) breakFile(d *simDag) {
 	w.stats.Broken++
 	d.broken, d.gone = true, false
 	if w.chance(0.4) {
-		d.broken, d.gone = false, true
+		d.broken, d.gone, d.missed = false, true, true
 	}
 	w.tracef("the file of %s is broken (%t) or gone (%t)", d.spec.ID, d.broken, d.gone)
 	w.fileIs(d)

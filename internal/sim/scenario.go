@@ -51,6 +51,7 @@ type simDag struct {
 	pausedAt time.Time          // zero = never paused
 	broken   bool               // its file cannot be read at present
 	gone     bool               // its file is not there at present
+	missed   bool               // its file was away for a while
 	wide     bool               // has a run of several chunks
 }
 
