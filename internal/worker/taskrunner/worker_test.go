@@ -93,10 +93,15 @@ func TestBigXComsGoAhead(t *testing.T) {
 func TestSupersededByHeartbeat(t *testing.T) {
 	b := workertest.NewBackend()
 	d := dispatch(1)
+	dir := t.TempDir()
+	mark, ready := filepath.Join(dir, "mark"), filepath.Join(dir, "ready")
 	var once sync.Once
-	b.OnHeartbeat = func() { once.Do(func() { b.Supersede(d, "cleared by admin") }) }
-	mark := filepath.Join(t.TempDir(), "mark")
-	dag := oneTask(t, workertest.Task{Class: bashOp, Kwargs: `{"bash_command":"trap 'touch ` + mark + `; exit' TERM; sleep 60 & wait"}`})
+	b.OnHeartbeat = func() {
+		if _, err := os.Stat(ready); err == nil { // not before the trap is set
+			once.Do(func() { b.Supersede(d, "cleared by admin") })
+		}
+	}
+	dag := oneTask(t, workertest.Task{Class: bashOp, Kwargs: `{"bash_command":"trap 'touch ` + mark + `; exit' TERM; touch ` + ready + `; sleep 60 & wait"}`})
 	r, log, err := workertest.Run{Backend: b, DAG: dag, Task: "t", Options: taskrunner.Options{HeartbeatInterval: 30 * time.Millisecond}}.Do(t, operator.Default())
 	if r != nil || !errors.Is(err, airflow.ErrSuperseded) || !strings.Contains(log, "cleared by admin") || len(b.Yielded) != 1 {
 		t.Errorf("%v %+v %v\n%s", err, r, b.Yielded, log)

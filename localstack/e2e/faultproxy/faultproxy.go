@@ -91,7 +91,6 @@ func Start(addr string) (*Proxy, error) {
 			r.SetURL(p.target)
 			r.Out.Host = p.target.Host
 		},
-		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			http.Error(w, "faultproxy: "+err.Error(), http.StatusBadGateway)
 		},
