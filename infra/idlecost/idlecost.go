@@ -27,6 +27,8 @@ type Assumptions struct {
 	// due, and of a reconcile that finds nothing changed.
 	TickMS, TickReads, TickWrites, TickLogBytes    float64
 	ReconcileMS, ReconcileReads, ReconcileLogBytes float64
+	// The same of a removal of old data where none is configured, which is the default.
+	CleanMS, CleanLogBytes float64
 	// Lists and gets of a reconcile: one page of up to 1,000 files and its own state.
 	ReconcileLists, ReconcileGets float64
 	// StoredGB in the table, and again in buckets and logs.
@@ -42,6 +44,7 @@ func Default() Assumptions {
 		Pollers: 2, PollSeconds: 20,
 		TickMS: 200, TickReads: 10, TickWrites: 0.1, TickLogBytes: 400,
 		ReconcileMS: 200, ReconcileReads: 4, ReconcileLogBytes: 600, ReconcileLists: 1, ReconcileGets: 1,
+		CleanMS: 200, CleanLogBytes: 400,
 		StoredGB: 0.1, KeyUsesPerMinute: 0.2,
 	}
 }
@@ -117,7 +120,8 @@ func Of(a Assumptions, templates ...*cfn.Template) (Bill, error) {
 	var unknown []string
 	byLogicalID := map[string]cfn.Resource{} // functions
 	metrics := map[string]bool{}
-	var alarms, mappings, dashboards, secrets, keys, rotations, tables, buckets, running float64
+	var alarms, mappings, dashboards, secrets, keys, rotations, tables, buckets float64
+	running := map[string]bool{} // functions that rules keep running
 	var invoked []func()
 	for _, t := range templates {
 		for id, r := range t.Resources {
@@ -166,7 +170,9 @@ func Of(a Assumptions, templates ...*cfn.Template) (Bill, error) {
 				if !ok {
 					return nil, fmt.Errorf("rule %s: its target is no function of these templates", id)
 				}
-				running++
+				if minutes < 60 {
+					running[f.Text("FunctionName")] = true
+				}
 				invoked = append(invoked, func() { b.invocations(a, r.Text("Targets", 0, "Input"), f, minutesPerMonth/minutes) })
 			case "AWS::EC2::VPCEndpoint":
 				if typ := r.Text("VpcEndpointType"); typ != "" && typ != "Gateway" {
@@ -199,7 +205,7 @@ func Of(a Assumptions, templates ...*cfn.Template) (Bill, error) {
 	b.add("secrets", secrets, prices.SecretsSecrets)
 	b.add("KMS keys", keys, prices.KMSKeys)
 	b.add("KMS key: versions of two rotations, from the third year", rotations, prices.KMSKeys)
-	b.add("KMS requests for data keys", keys*running*a.KeyUsesPerMinute*minutesPerMonth, prices.KMSRequests)
+	b.add("KMS requests for data keys", keys*float64(len(running))*a.KeyUsesPerMinute*minutesPerMonth, prices.KMSRequests)
 	b.add("alarms", alarms, prices.CloudWatchAlarms)
 	b.add("dashboards", dashboards, prices.CloudWatchDashboards)
 	b.add("custom metrics, as if published every hour", float64(len(metrics)), prices.CloudWatchMetrics)
@@ -217,7 +223,10 @@ func Of(a Assumptions, templates ...*cfn.Template) (Bill, error) {
 func (b *Bill) invocations(a Assumptions, input string, f cfn.Resource, n float64) {
 	name := "ticks"
 	ms, reads, writes, logs := a.TickMS, a.TickReads, a.TickWrites, a.TickLogBytes
-	if input == awsenv.ReconcileInput {
+	switch input {
+	case awsenv.CleanInput:
+		name, ms, reads, writes, logs = "removals", a.CleanMS, 0, 0, a.CleanLogBytes
+	case awsenv.ReconcileInput:
 		name, ms, reads, writes, logs = "reconciles", a.ReconcileMS, a.ReconcileReads, 0, a.ReconcileLogBytes
 		b.add("reconciles: lists", n*a.ReconcileLists, prices.S3Puts)
 		b.add("reconciles: gets", n*a.ReconcileGets, prices.S3Gets)

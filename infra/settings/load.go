@@ -19,7 +19,7 @@ func Defaults(stage Stage) Config {
 	c := Config{
 		Name: "gust", Stage: stage, Profile: Minimal, Arch: ARM64,
 		Queues: []Queue{{Name: "default"}}, DefaultQueue: "default", DagsPrefix: "dags/",
-		ReconcileMinutes: 5, LogRetentionDays: 14, Removal: Destroy, Bursts: true,
+		ReconcileMinutes: 5, CleanHours: 24, LogRetentionDays: 14, Removal: Destroy, Bursts: true,
 	}
 	switch stage {
 	case Prod:

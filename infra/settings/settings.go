@@ -75,6 +75,10 @@ type Config struct {
 	// event left behind; Airflow's [dag_processor] refresh_interval.
 	ReconcileMinutes int `json:"reconcile_minutes"`
 
+	// CleanHours is how often runs and XComs older than the retention (Airflow:
+	// AIRFLOW__GUST__DAG_RUN_RETENTION_DAYS, …), and snapshots that nobody refers to, are removed.
+	CleanHours int `json:"clean_hours"`
+
 	// LogRetentionDays is how long CloudWatch keeps the functions' logs, among
 	// them the logs of tasks. One of the values CloudWatch knows.
 	LogRetentionDays int `json:"log_retention_days"`

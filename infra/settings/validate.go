@@ -60,6 +60,9 @@ func (c Config) Validate() error {
 	if c.ReconcileMinutes < 1 || c.ReconcileMinutes > 1440 {
 		bad("reconcile_minutes", "%d must be 1 to 1440", c.ReconcileMinutes)
 	}
+	if c.CleanHours < 1 || c.CleanHours > 168 {
+		bad("clean_hours", "%d must be 1 to 168", c.CleanHours)
+	}
 	if c.AlarmEmail != "" && !emailRE.MatchString(c.AlarmEmail) {
 		bad("alarm_email", "%q is not an e-mail address", c.AlarmEmail)
 	}

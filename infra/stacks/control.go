@@ -187,6 +187,7 @@ func (c control) newSchedules(functions map[string]awslambda.Function) {
 		})
 	}
 	rule("tick", "Due runs, timers and the sweep", 1, functions[awsenv.Scheduler], awsenv.TickInput)
+	rule("clean", "Removes runs, XComs and snapshots older than the retention", 60*c.cfg.CleanHours, functions[awsenv.Scheduler], awsenv.CleanInput)
 	rule("reconcile", "Lists the dags bucket for changes whose event was lost", c.cfg.ReconcileMinutes, functions[awsenv.DagProcessor], awsenv.ReconcileInput)
 }
 

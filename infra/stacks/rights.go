@@ -189,9 +189,13 @@ func (c control) schedulerRights() []right {
 		c.sends("Dispatches", append([]string{c.eventsQueue(), c.timersQueue()}, c.taskQueues()...)...),
 		// Mapping over a large XCom and callbacks read what workers and the processor
 		// wrote; clearing removes XComs.
-		c.getsObjects("Values", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix),
-		c.lists("ValuesExist", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix),
+		c.getsObjects("Values", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix, awsenv.RetentionPrefix),
+		c.lists("ValuesExist", c.dataBucket(), awsenv.BlobPrefix, awsenv.XComPrefix, awsenv.RetentionPrefix),
 		c.deletesObjects("OldValues", c.dataBucket(), awsenv.XComPrefix),
+		// Snapshots that nobody refers to, one version at a time: what is put again
+		// meanwhile is another one.
+		right{sid: "OldSnapshots", actions: []string{"s3:DeleteObjectVersion"}, resources: c.objectARNs(c.dataBucket(), []string{awsenv.BlobPrefix})},
+		c.putsObjects("RetentionState", c.dataBucket(), awsenv.RetentionPrefix),
 	)
 	if workers := c.workerARNs(); c.cfg.Bursts && len(workers) > 0 {
 		// Bursts are invoked asynchronously: an SQS mapping starts with five at once.

@@ -285,7 +285,7 @@ func TestSchedules(t *testing.T) {
 				inputs[r.Text("Targets", 0, "Input")] = s
 			}
 		}
-		if inputs[awsenv.TickInput] != "rate(1 minute)" || inputs[awsenv.ReconcileInput] == "" || len(inputs) != 2 {
+		if inputs[awsenv.TickInput] != "rate(1 minute)" || inputs[awsenv.ReconcileInput] == "" || inputs[awsenv.CleanInput] != "rate(1 day)" || len(inputs) != 3 {
 			t.Errorf("rules: %v", inputs)
 		}
 	})

@@ -84,4 +84,6 @@ const (
 	// DagStatePrefix holds what the DAG processor registered last.
 	DagStatePrefix = "dagprocessor/"
 	LogPrefix      = "logs/" // task logs kept in S3, in Airflow's layout
+	// RetentionPrefix holds what the removal of old data remembers from day to day.
+	RetentionPrefix = "retention/"
 )

@@ -8,6 +8,9 @@ const (
 	// ReconcileInput goes to the dagprocessor: list the bucket and repair what a
 	// lost S3 event left behind.
 	ReconcileInput = `{"gust":"reconcile"}`
+	// CleanInput goes to the scheduler once a day: remove what is older than the
+	// retention.
+	CleanInput = `{"gust":"clean"}`
 )
 
 // Deployment is the environment variable with the prefix of all resource names,

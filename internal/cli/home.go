@@ -22,6 +22,7 @@ import (
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/mask"
 	"github.com/gustflow/gust/internal/restapi"
+	"github.com/gustflow/gust/internal/retention"
 	"github.com/gustflow/gust/internal/secretsbackend"
 	"github.com/gustflow/gust/internal/version"
 	"github.com/gustflow/gust/internal/worker/taskrunner"
@@ -109,7 +110,7 @@ func (c *command) options(dagsFolder string, log *slog.Logger) (localapp.Options
 		NoRecords: !cfg.Gust.RecordDecisions, IgnoreConfInParams: !cfg.Core.DagRunConfOverridesParams,
 		Settings: shownSettings(cfg), MaximumPageLimit: cfg.API.MaximumPageLimit, PageSize: cfg.API.PageSize,
 		Auth: signIn, BaseURL: cfg.API.BaseURL, DefaultImpersonation: cfg.Core.DefaultImpersonation,
-		Retention: retentionPolicy(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
+		Retention: retention.PolicyOf(cfg), RetentionInterval: cfg.Gust.RetentionInterval,
 	}, nil
 }
 

@@ -17,29 +17,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gustflow/gust/internal/airflow"
-	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/localapp"
 	"github.com/gustflow/gust/internal/retention"
 )
 
 func (c *command) db() *cobra.Command {
 	return group("db", "Look after the store", c.dbCheck(), c.dbMigrate(), c.dbCheckMigrations(), c.dbClean(), c.dbExportArchived(), c.dbDropArchived())
-}
-
-// retentionPolicy is the retention that the configuration asks for.
-func retentionPolicy(cfg *config.Config) retention.Policy {
-	days := func(dag airflow.DagID) retention.Days {
-		r, err := cfg.Retention(dag)
-		if err != nil {
-			return retention.Days{} // Load has refused such a configuration
-		}
-		return retention.Days{DagRuns: r.DagRuns, Logs: r.Logs, XComs: r.XComs}
-	}
-	p := retention.Policy{Default: days(""), PerDag: map[airflow.DagID]retention.Days{}}
-	for _, d := range cfg.RetentionDags() {
-		p.PerDag[d] = days(d)
-	}
-	return p
 }
 
 func (c *command) dbCheck() *cobra.Command {
@@ -196,11 +179,11 @@ func (c *command) clean(ctx context.Context, f cleanFlags) error {
 		q.Before = func(retention.Table, airflow.DagID) time.Time { return *before }
 		q.Tables = tables
 	} else {
-		p := retentionPolicy(cfg)
+		p := retention.PolicyOf(cfg)
 		if p.Off() {
 			return usagef("--clean-before-timestamp is needed: no retention is configured ([gust] dag_run_retention_days, log_retention_days, xcom_retention_days)")
 		}
-		q = localapp.RetentionRequest(p, now, tables)
+		q = p.Request(now, tables)
 	}
 	q.Dags, q.Except, q.DryRun, q.BatchSize = dagIDs(f.dags), dagIDs(f.except), f.dryRun, f.batch
 	a, err := c.open(ctx)

@@ -326,7 +326,7 @@ func TestRetentionPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := retentionPolicy(cfg)
+	p := retention.PolicyOf(cfg)
 	if p.Off() || p.Of("x") != (retention.Days{DagRuns: 30}) || p.Of(airflow.DagID("d")) != (retention.Days{DagRuns: 30, Logs: 7}) {
 		t.Errorf("%+v", p)
 	}

@@ -86,6 +86,17 @@ func (m Message) Check() error {
 	return nil
 }
 
+// newer reports whether a message is of a kind that this version does not know: while
+// a deploy replaces the scheduler both versions take messages. One without a kind is
+// of no version.
+func (m Message) newer() bool {
+	switch m.Kind {
+	case "", MessageReport, MessageRun, MessageDag, MessageDue, MessageSweep, MessageFire, MessageCalled, MessageUncalled, MessageLost, MessageAsk:
+		return false
+	}
+	return true
+}
+
 func (m Message) run() store.RunKey { return store.RunKey{DagID: m.DagID, RunID: m.RunID} }
 
 func (m Message) dispatch() worker.Dispatch {

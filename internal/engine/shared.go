@@ -76,7 +76,8 @@ const reserve = 4 * time.Second
 
 // Handle takes a batch of messages in: runs are stepped, DAGs planned, and what
 // follows is carried out before it returns. It returns the indexes of the
-// messages that must be delivered again. Only engines with an Outbox have it;
+// messages that must be delivered again, among them those of kinds that only a
+// newer version knows. Only engines with an Outbox have it;
 // calls are taken one after the other.
 func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 	e.one.Lock()
@@ -95,7 +96,11 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 	var want store.Prefetch
 	for _, d := range rest {
 		if err := d.Check(); err != nil {
-			e.log.ErrorContext(ctx, "message dropped", "err", err)
+			if d.newer() {
+				e.log.WarnContext(ctx, "message left to a newer scheduler", "kind", d.Kind)
+			} else {
+				e.log.ErrorContext(ctx, "message dropped", "err", err)
+			}
 			continue
 		}
 		// Also of a run that this process knows: between two of its steps another
@@ -145,6 +150,9 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 	e.end(ctx, unfinished)
 	for i, d := range ds {
 		if d.Check() != nil {
+			if d.newer() {
+				failed = append(failed, i)
+			}
 			continue
 		}
 		// A DAG that could not be planned has got a message of its own, or the tick

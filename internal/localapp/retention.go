@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/retention"
 )
 
@@ -22,7 +21,7 @@ func (h Home) Archive() string { return h.path("archive") }
 // Cleaner returns what removes data of this home that are too old.
 func (a *App) Cleaner() *retention.Cleaner {
 	return &retention.Cleaner{
-		Store: a.Store, Runs: a.Engine, Logs: a.Logs, Bundles: a.Bundles, StateFile: a.Home.path("retention.json"), Now: time.Now,
+		Store: a.Store, Runs: a.Engine, Logs: a.Logs, Bundles: a.Bundles, State: retention.StateFile(a.Home.path("retention.json")), Now: time.Now,
 		RunRemoved: a.Home.DeleteRecords,
 	}
 }
@@ -49,7 +48,7 @@ func (a *App) retain(ctx context.Context) {
 			tables = append(tables, retention.DagVersion, retention.Bundle)
 			collected = now
 		}
-		rs, err := a.Cleaner().Clean(ctx, RetentionRequest(p, now, tables))
+		rs, err := a.Cleaner().Clean(ctx, p.Request(now, tables))
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("retention", "err", err)
 		}
@@ -59,13 +58,4 @@ func (a *App) retain(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// RetentionRequest is the request that a policy makes at a time; nil stands for
-// all tables the policy is about.
-func RetentionRequest(p retention.Policy, now time.Time, tables []retention.Table) retention.Request {
-	if tables == nil {
-		tables = []retention.Table{retention.DagRun, retention.XCom, retention.TaskLog, retention.DagVersion, retention.Bundle}
-	}
-	return retention.Request{Tables: tables, Before: func(t retention.Table, dag airflow.DagID) time.Time { return p.Before(t, dag, now) }}
 }

@@ -2,6 +2,7 @@ package retention
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -141,16 +142,23 @@ type memory struct {
 	Documents map[string]Garbage `json:"documents"`
 	// XComs has, by DAG, the date up to which XComs were removed.
 	XComs map[airflow.DagID]time.Time `json:"xcoms"`
+	// At is where a request with Resume was interrupted; zero = it was not.
+	At position `json:"at,omitzero"`
 }
 
-func readMemory(path string) (memory, error) {
+// position is a place among the runs of all DAGs, by ascending DAG id.
+type position struct {
+	Dag    airflow.DagID `json:"dag,omitempty"`
+	Cursor string        `json:"cursor,omitempty"` // of the DAG's next page of runs
+	// XComs is the date with which the DAG's first page was looked at.
+	XComs time.Time `json:"xcoms,omitzero"`
+}
+
+func readMemory(ctx context.Context, s State) (memory, error) {
 	m := memory{}
-	b, err := os.ReadFile(path)
+	b, err := s.Read(ctx)
 	if err == nil && json.Unmarshal(b, &m) != nil {
-		m = memory{} // damaged: what it knew is found again
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+		m = memory{} // absent or damaged: what it knew is found again
 	}
 	if m.Documents == nil {
 		m.Documents = map[string]Garbage{}
@@ -161,11 +169,38 @@ func readMemory(path string) (memory, error) {
 	return m, err
 }
 
-func (m memory) write(path string) error {
+func (m memory) write(ctx context.Context, s State) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
+	return s.Write(ctx, b)
+}
+
+// State keeps what a Cleaner remembers between calls. Losing it costs a second
+// look, no data.
+type State interface {
+	// Read returns what was written last, nothing if that is absent.
+	Read(ctx context.Context) ([]byte, error)
+	// Write replaces it whole.
+	Write(ctx context.Context, b []byte) error
+}
+
+// StateFile is a State in a file, by its path.
+type StateFile string
+
+// Read implements State.
+func (f StateFile) Read(context.Context) ([]byte, error) {
+	b, err := os.ReadFile(string(f))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Write implements State.
+func (f StateFile) Write(_ context.Context, b []byte) error {
+	path := string(f)
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -26,9 +28,9 @@ type Cleaner struct {
 	Runs    Runs
 	Logs    *tasklog.Logs
 	Bundles *bundle.Store
-	// StateFile remembers between calls what was found unreferenced.
-	StateFile string
-	Now       func() time.Time
+	// State remembers between calls what was found unreferenced.
+	State State
+	Now   func() time.Time
 	// RunRemoved is told of removed runs, so that what others keep of them goes
 	// too; may be nil.
 	RunRemoved func(store.RunKey) error
@@ -54,6 +56,10 @@ type Request struct {
 	Archive string
 	// BatchSize is how many runs are archived and removed at once. Default 100.
 	BatchSize int
+	// Resume begins where the context of an earlier request with Resume ended,
+	// for callers whose time is short. Only requests for the same tables of all DAGs
+	// may have it.
+	Resume bool
 }
 
 // Result is what was removed of a table, or would be.
@@ -85,7 +91,7 @@ func (c *Cleaner) Clean(ctx context.Context, q Request) ([]Result, error) {
 	}
 	w := &work{Cleaner: c, q: q, now: c.Now().UTC(), results: map[Table]*Result{}, counted: map[airflow.DagID][]airflow.RunID{}}
 	var err error
-	if w.memory, err = readMemory(c.StateFile); err != nil {
+	if w.memory, err = readMemory(ctx, c.State); err != nil {
 		return nil, err
 	}
 	if q.Archive != "" && !q.DryRun {
@@ -99,7 +105,10 @@ func (c *Cleaner) Clean(ctx context.Context, q Request) ([]Result, error) {
 		}
 	}
 	if !q.DryRun {
-		err = errors.Join(err, w.memory.write(c.StateFile))
+		// Also when the time is over: what was done need not be looked at again.
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+		err = errors.Join(err, w.memory.write(late, c.State))
+		cancel()
 	}
 	var out []Result
 	for _, t := range Tables {
@@ -109,6 +118,9 @@ func (c *Cleaner) Clean(ctx context.Context, q Request) ([]Result, error) {
 	}
 	return out, err
 }
+
+// writeTime is what Clean may take beyond its context to write its state.
+const writeTime = 3 * time.Second
 
 func (q Request) wants(t Table) bool { return q.Tables == nil || slices.Contains(q.Tables, t) }
 
@@ -136,12 +148,19 @@ func (w *work) clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(dags, func(a, b airflow.DagModel) int { return strings.Compare(string(a.DagID), string(b.DagID)) })
 	for _, m := range dags {
+		if w.resumes() && m.DagID < w.memory.At.Dag {
+			continue
+		}
 		if w.q.covers(m.DagID) {
 			if err := w.dag(ctx, m.DagID); err != nil {
 				return fmt.Errorf("DAG %q: %w", m.DagID, err)
 			}
 		}
+	}
+	if w.resumes() {
+		w.memory.At = position{}
 	}
 	if err := w.taskLogs(ctx, dags); err != nil {
 		return err
@@ -158,17 +177,32 @@ func (w *work) clean(ctx context.Context) error {
 	return w.unreferenced(ctx, dags)
 }
 
+func (w *work) resumes() bool { return w.q.Resume && !w.q.DryRun && w.cleansRuns() }
+
+func (w *work) cleansRuns() bool {
+	return w.q.wants(DagRun) || w.q.wants(TaskInstance) || w.q.wants(XCom)
+}
+
 // dag cleans the runs of a DAG.
 func (w *work) dag(ctx context.Context, id airflow.DagID) error {
 	c := Cutoffs{Runs: w.before(DagRun, id), Tasks: w.before(TaskInstance, id), XComs: w.before(XCom, id)}
 	if c.Latest().IsZero() {
 		return nil
 	}
+	cursor, done, since := "", w.memory.XComs[id], c.XComs
+	if w.resumes() {
+		if at := w.memory.At; at.Dag == id {
+			cursor = at.Cursor
+			if !at.XComs.IsZero() && at.XComs.Before(since) {
+				since = at.XComs
+			}
+		}
+		w.memory.At = position{Dag: id, Cursor: cursor, XComs: since}
+	}
 	newest, err := w.newest(ctx, id)
 	if err != nil {
 		return err
 	}
-	cursor, done := "", w.memory.XComs[id]
 	for {
 		// A run ends after its run_after: later ones cannot have ended before.
 		runs, next, err := w.Store.ListRuns(ctx, id, store.ListOptions{To: store.RunsUntil(c.Latest()), Limit: w.q.BatchSize, Cursor: cursor})
@@ -185,9 +219,12 @@ func (w *work) dag(ctx context.Context, id airflow.DagID) error {
 			break
 		}
 		cursor = next
+		if w.resumes() {
+			w.memory.At.Cursor = cursor
+		}
 	}
-	if !c.XComs.IsZero() && !w.q.DryRun && c.XComs.After(done) {
-		w.memory.XComs[id] = c.XComs
+	if !c.XComs.IsZero() && !w.q.DryRun && since.After(done) {
+		w.memory.XComs[id] = since
 	}
 	return nil
 }
@@ -480,28 +517,14 @@ func (w *work) unreferenced(ctx context.Context, dags []airflow.DagModel) error 
 		return err
 	}
 	docs, bundles := map[string]bool{}, map[string]bool{}
-	for _, m := range dags {
-		docs[m.LatestHash], bundles[m.BundleHash] = true, true
-		vs, err := w.Store.ListDagVersions(ctx, m.DagID)
-		if err != nil {
-			return err
-		}
-		for _, v := range vs {
-			docs[v.Hash], bundles[v.BundleHash] = true, true
-		}
-		for cursor := ""; ; {
-			runs, next, err := w.Store.ListRuns(ctx, m.DagID, store.ListOptions{Limit: 500, Cursor: cursor})
-			if err != nil {
-				return err
-			}
-			for _, r := range runs {
-				docs[r.DagHash], bundles[r.BundleHash] = true, true
-			}
-			if next == "" {
-				break
-			}
-			cursor = next
-		}
+	var mu sync.Mutex
+	refer := func(doc, bundle string) {
+		mu.Lock()
+		defer mu.Unlock()
+		docs[doc], bundles[bundle] = true, true
+	}
+	if err := w.references(ctx, dags, refer); err != nil {
+		return err
 	}
 	grace := w.Grace
 	if grace == 0 {
@@ -523,6 +546,61 @@ func (w *work) unreferenced(ctx context.Context, dags []airflow.DagModel) error 
 		err = fmt.Errorf("%d bundle snapshots that runs refer to are missing or damaged, so no file was removed: %v", len(got.Missing), got.Missing)
 	}
 	return err
+}
+
+// readers is how many DAGs are read at once: on AWS each read is a few
+// milliseconds of waiting.
+const readers = 8
+
+// references tells refer, which several goroutines call, of all documents and
+// snapshots that DAGs, versions and runs refer to.
+func (w *work) references(ctx context.Context, dags []airflow.DagModel, refer func(doc, bundle string)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan airflow.DagModel)
+	var all sync.WaitGroup
+	for range readers {
+		all.Go(func() {
+			for m := range next {
+				if err := w.referencesOf(ctx, m, refer); err != nil {
+					cancel(err) // the others stop, too
+				}
+			}
+		})
+	}
+	for _, m := range dags {
+		next <- m
+	}
+	close(next)
+	all.Wait()
+	return context.Cause(ctx)
+}
+
+func (w *work) referencesOf(ctx context.Context, m airflow.DagModel, refer func(doc, bundle string)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	refer(m.LatestHash, m.BundleHash)
+	vs, err := w.Store.ListDagVersions(ctx, m.DagID)
+	if err != nil {
+		return err
+	}
+	for _, v := range vs {
+		refer(v.Hash, v.BundleHash)
+	}
+	for cursor := ""; ; {
+		runs, next, err := w.Store.ListRuns(ctx, m.DagID, store.ListOptions{Limit: 500, Cursor: cursor})
+		if err != nil {
+			return err
+		}
+		for _, r := range runs {
+			refer(r.DagHash, r.BundleHash)
+		}
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
 }
 
 func (w *work) documents(ctx context.Context, stored []string, live map[string]bool, grace time.Duration) error {

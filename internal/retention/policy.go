@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/config"
 )
 
 // Days is how many days data are kept after a run ended, or a log was last
@@ -29,6 +30,23 @@ type Policy struct {
 	Default Days
 	// PerDag has the DAGs with a retention of their own.
 	PerDag map[airflow.DagID]Days
+}
+
+// PolicyOf is the policy that the settings ask for: [gust] …_retention_days and
+// retention_overrides.
+func PolicyOf(c *config.Config) Policy {
+	days := func(dag airflow.DagID) Days {
+		r, err := c.Retention(dag)
+		if err != nil {
+			return Days{} // Load has refused such settings
+		}
+		return Days{DagRuns: r.DagRuns, Logs: r.Logs, XComs: r.XComs}
+	}
+	p := Policy{Default: days(""), PerDag: map[airflow.DagID]Days{}}
+	for _, d := range c.RetentionDags() {
+		p.PerDag[d] = days(d)
+	}
+	return p
 }
 
 // Off reports whether nothing is ever too old.
@@ -65,6 +83,15 @@ func (p Policy) Before(t Table, dag airflow.DagID, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return now.AddDate(0, 0, -days)
+}
+
+// Request is what the policy asks for at a time; nil stands for all tables the
+// policy is about.
+func (p Policy) Request(now time.Time, tables []Table) Request {
+	if tables == nil {
+		tables = []Table{DagRun, XCom, TaskLog, DagVersion, Bundle}
+	}
+	return Request{Tables: tables, Before: func(t Table, dag airflow.DagID) time.Time { return p.Before(t, dag, now) }}
 }
 
 // Table is a kind of data, by the name of Airflow's table where there is one.

@@ -137,7 +137,7 @@ func newHome(t *testing.T, runs ...airflow.DagRun) *home {
 	t.Helper()
 	h := &home{t: t, dir: t.TempDir(), s: store.New(memkv.New(memkv.Options{}), nil), clock: now}
 	h.c = &retention.Cleaner{Store: h.s, Runs: engine{s: h.s}, Logs: tasklog.New(filepath.Join(h.dir, "logs"), tasklog.Options{}),
-		StateFile: filepath.Join(h.dir, "retention.json"), Now: func() time.Time { return h.clock }}
+		State: retention.StateFile(filepath.Join(h.dir, "retention.json")), Now: func() time.Time { return h.clock }}
 	ctx := t.Context()
 	h.must(h.s.CreateDag(ctx, airflow.DagModel{DagID: "d", LatestHash: "latest"}))
 	h.must(h.s.PutDagVersion(ctx, airflow.DagVersion{DagID: "d", Number: 1, Hash: "version"}))
@@ -352,5 +352,74 @@ func TestCleanDocuments(t *testing.T) {
 	left, err := h.s.ListDocuments(ctx)
 	if err != nil || !slices.Equal(left, []string{"latest", "reverted", "used", "version"}) {
 		t.Errorf("left: %v %v", left, err)
+	}
+}
+
+// counting is an engine that counts the runs it is asked about, and ends ctx at one.
+type counting struct {
+	retention.Runs
+	asked []string
+	at    string
+	end   context.CancelFunc
+}
+
+func (c *counting) TaskInstances(ctx context.Context, k store.RunKey) ([]airflow.TaskInstance, error) {
+	if string(k.RunID) == c.at {
+		c.end()
+		return nil, ctx.Err()
+	}
+	c.asked = append(c.asked, string(k.RunID))
+	return c.Runs.TaskInstances(ctx, k)
+}
+
+// TestResume: a request with Resume begins where the last one's time was over, so
+// that many short ones get to the end.
+func TestResume(t *testing.T) {
+	h := newHome(t)
+	for i, id := range []string{"a", "b", "c", "d", "e"} {
+		r := run(id, 90-i, airflow.RunSuccess, airflow.RunTypeManual)
+		h.must(h.s.CreateRun(t.Context(), r))
+		k := airflow.TaskInstanceKey{DagID: "d", RunID: r.RunID, TaskID: "t", MapIndex: -1}
+		h.must(h.s.Claim(t.Context(), k, 1, 1, "me", r.RunAfter, store.AttemptDoc{}))
+		h.must(h.s.Finish(t.Context(), k, 1, "me", store.AttemptDoc{XComs: map[string]json.RawMessage{"return_value": json.RawMessage(`1`)}}))
+	}
+	h.must(h.s.CreateDag(t.Context(), airflow.DagModel{DagID: "z"}))
+	q := before(daysAgo(30))
+	q.Tables, q.Resume = []retention.Table{retention.XCom}, true
+	ctx, end := context.WithCancel(t.Context())
+	c := &counting{Runs: h.c.Runs, at: "d", end: end}
+	h.c.Runs = c
+	if _, err := h.c.Clean(ctx, q); !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	c.at = ""
+	// A request of another kind begins at the beginning and leaves the place alone.
+	other := before(daysAgo(30))
+	other.DryRun = true
+	c.asked = nil
+	h.clean(other)
+	if got := strings.Join(c.asked, " "); got != "a b c d e" {
+		t.Errorf("a dry run looked at %s", got)
+	}
+	c.asked = nil
+	h.clean(q)
+	if got := strings.Join(c.asked, " "); got != "c d e" {
+		t.Errorf("went on with %s, want the page that was not done: c d e", got)
+	}
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		if n := h.xcoms(airflow.RunID(id)); n != 0 {
+			t.Errorf("%s has %d XComs", id, n)
+		}
+	}
+	// Done: the next one begins at the beginning, and knows what needs no second look.
+	c.asked = nil
+	r := run("0", 95, airflow.RunSuccess, airflow.RunTypeManual)
+	late := daysAgo(20) // it was cleared and ended again
+	r.EndDate = &late
+	h.must(h.s.CreateRun(t.Context(), r))
+	q.Before = before(daysAgo(10)).Before
+	h.clean(q)
+	if got := strings.Join(c.asked, " "); got != "0" {
+		t.Errorf("the next request looked at %s, want 0", got)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/gustflow/gust/internal/config"
 	"github.com/gustflow/gust/internal/engine"
 	"github.com/gustflow/gust/internal/observe"
+	"github.com/gustflow/gust/internal/retention"
 	"github.com/gustflow/gust/internal/version"
 )
 
@@ -52,6 +53,7 @@ type schedulerFunction struct {
 	observer *observe.Observer  // nil: nothing is exported
 	usage    *awsmeter.Reporter // nil: nothing is counted
 	services *awsecs.Services   // nil: no queue is served by one
+	cleaning *Cleaning          // nil: nothing is removed
 }
 
 func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunction, error) {
@@ -85,7 +87,7 @@ func newSchedulerFunction(environ []string, log *slog.Logger) (*schedulerFunctio
 	if err != nil {
 		return nil, err
 	}
-	return &schedulerFunction{engine: e, log: log, observer: observer, usage: usage, services: services}, nil
+	return &schedulerFunction{engine: e, log: log, observer: observer, usage: usage, services: services, cleaning: newCleaning(app, retention.PolicyOf(settings), cfg)}, nil
 }
 
 // flushTime bounds what an invocation waits for collectors outside of AWS.
@@ -107,11 +109,11 @@ func observerOf(settings *config.Config, log *slog.Logger) (*observe.Observer, e
 	return observe.New(o), nil
 }
 
-// handle tells the two kinds of invocation apart. A message that could not be
+// handle tells the kinds of invocation apart. A message that could not be
 // dealt with comes again; one that nobody can read does not.
 func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (res events.SQSEventResponse, err error) {
 	var ev struct {
-		Gust    string              `json:"gust"`
+		cleanInput
 		Records []events.SQSMessage `json:"Records"`
 	}
 	if err := json.Unmarshal(raw, &ev); err != nil {
@@ -142,9 +144,12 @@ func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (re
 			f.log.WarnContext(ctx, "the length of a queue could not be read; it is tried again in a minute", "err", serr)
 		}
 		return res, err
+	case ev.Gust == "clean":
+		return res, f.cleaning.run(ctx, ev.cleanInput)
 	default:
-		return res, fmt.Errorf("event: expected %s or a batch of a queue, got %.200s", awsenv.TickInput, raw)
+		return res, fmt.Errorf("event: expected %s, %s or a batch of a queue, got %.200s", awsenv.TickInput, awsenv.CleanInput, raw)
 	}
+	var clean *cleanInput
 	var ds []engine.Delivery
 	var ids []string
 	for _, r := range ev.Records {
@@ -153,6 +158,13 @@ func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (re
 			f.log.ErrorContext(ctx, "a message that cannot be read is dropped", "message_id", r.MessageId, "err", err)
 			continue
 		}
+		if m.Kind == "" {
+			var in cleanInput
+			if json.Unmarshal([]byte(r.Body), &in) == nil && in.Gust == "clean" {
+				clean = &in
+				continue
+			}
+		}
 		n, err := strconv.Atoi(r.Attributes["ApproximateReceiveCount"])
 		if err != nil {
 			n = 1
@@ -160,8 +172,15 @@ func (f *schedulerFunction) handle(ctx context.Context, raw json.RawMessage) (re
 		ds = append(ds, engine.Delivery{Message: m, ReceiveCount: n})
 		ids = append(ids, r.MessageId)
 	}
-	for _, i := range f.engine.Handle(ctx, ds) {
-		res.BatchItemFailures = append(res.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: ids[i]})
+	if len(ds) > 0 {
+		for _, i := range f.engine.Handle(ctx, ds) {
+			res.BatchItemFailures = append(res.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: ids[i]})
+		}
+	}
+	if clean != nil { // runs come first
+		if err := f.cleaning.run(ctx, *clean); err != nil {
+			f.log.ErrorContext(ctx, "the removal of old data stopped: the next day goes on", "err", err)
+		}
 	}
 	return res, nil
 }
