@@ -30,6 +30,8 @@ func Defaults(stage Stage) Config {
 		c.Account, c.Region = "000000000000", "us-east-1"
 		c.LogRetentionDays, c.ReconcileMinutes = 1, 1
 		c.Queues = []Queue{{Name: "default"}, {Name: "isolated"}}
+		// Nothing here is as old, unless a test says so.
+		c.Airflow = map[string]string{"AIRFLOW__GUST__DAG_RUN_RETENTION_DAYS": "3650"}
 	}
 	return c.withProfile(c.Profile)
 }
