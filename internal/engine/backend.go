@@ -320,6 +320,12 @@ func (b *Backend) resume(ctx context.Context, d worker.Dispatch, c *claimable, t
 	case worker.OutcomeDeferred:
 		doc.XComs, doc.LargeXComs, doc.RenderedFields, doc.RenderedMapIndex = a.XComs, a.LargeXComs, a.RenderedFields, a.RenderedMapIndex
 		tc.NextMethod, tc.NextKwargs, tc.TriggerEvent = rep.Deferral.NextMethod, rep.Deferral.NextKwargs, a.Resume
+		if rep.Deferral.Trigger.Kind == worker.TriggerHITL {
+			if ok, err := b.resumeHITL(ctx, d, c.try, tc); err != nil || ok {
+				tc.RescheduleCount = doc.RescheduleCount
+				return err
+			}
+		}
 		if rep.Deferral.Timeout > 0 && !b.e.utcNow().Before(rep.EndDate.Add(rep.Deferral.Timeout)) && a.Resume == nil {
 			tc.NextMethod = worker.MethodFail
 			tc.NextKwargs = json.RawMessage(`{"error":"` + worker.TriggerTimeout + `"}`)
@@ -443,6 +449,9 @@ func (b *Backend) Finish(ctx context.Context, d worker.Dispatch, r *worker.Repor
 			doc.XComs = map[string]json.RawMessage{}
 		}
 		doc.XComs[x.Key] = x.Value
+	}
+	if err := b.storeHITL(ctx, d, a.TryNumber, r); err != nil {
+		return err
 	}
 	if err := e.store.Finish(ctx, d.Key, d.DispatchSeq, a.ClaimID, doc); err != nil {
 		return err

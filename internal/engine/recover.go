@@ -225,8 +225,9 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 			}
 		}
 	}
+	asked := r.hitlAsked()
 	if r.failures > 0 {
-		outs = nil // its mail waits already: it would only grow
+		outs, asked = nil, nil // its mail waits already: it would only grow
 	}
 	info := e.infoOf(r)
 	mismatch := r.state != nil && !infoMatches(info, r.state.Header)
@@ -234,6 +235,9 @@ func (e *Engine) sweepRun(ctx context.Context, r *run, o RecoverOptions) error {
 
 	if ended || mismatch {
 		e.poke(r) // finishes what a crash cut off: INFO, callbacks, the next step
+	}
+	if err := e.sweepHITL(ctx, r, asked); err != nil {
+		return err
 	}
 	if len(outs) == 0 {
 		return nil

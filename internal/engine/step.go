@@ -356,7 +356,7 @@ func (e *Engine) applyEvent(ctx context.Context, r *run, ev Event, o *outcome, n
 		e.applyCore(r, rep, o, now)
 		o.causes[dispatchID(r.key, rep.Task, rep.MapIndex, rep.DispatchSeq)] = ev.Cause
 	case ev.Fire:
-		e.fire(r, *ev.Dispatch, ev.Value, o, now)
+		return e.fire(ctx, r, *ev.Dispatch, ev.Value, o, now)
 	case ev.Claimed:
 		started := ev.Started
 		if started.IsZero() {
@@ -438,6 +438,10 @@ func (e *Engine) applyReport(r *run, d worker.Dispatch, rep *worker.Report, star
 	switch rep.Outcome {
 	case worker.OutcomeDeferred:
 		e.addTrigger(r, d, *rep.Deferral)
+		if rep.Deferral.Trigger.Kind == worker.TriggerHITL {
+			// People may have answered before this was known.
+			e.post(r, Event{Dispatch: &worker.Dispatch{Key: d.Key, DispatchSeq: d.DispatchSeq}, Fire: true})
+		}
 	case worker.OutcomeSuccess:
 		if len(rep.AssetEvents) > 0 {
 			o.assets = append(o.assets, producedAsset{d.Key, d.DispatchSeq, rep.AssetEvents, rep.EndDate})

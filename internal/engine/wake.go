@@ -238,11 +238,19 @@ func (e *Engine) fireTriggers(r *run, o *outcome, now time.Time) {
 }
 
 // fire resumes a deferred instance because its trigger has an event.
-func (e *Engine) fire(r *run, d worker.Dispatch, value []byte, o *outcome, now time.Time) {
+func (e *Engine) fire(ctx context.Context, r *run, d worker.Dispatch, value []byte, o *outcome, now time.Time) error {
 	pos := r.state.Find(r.graph, d.Key.TaskID, d.Key.MapIndex)
-	if t, ok := r.triggers[pos]; ok && t.dispatch.DispatchSeq == d.DispatchSeq {
-		e.fireAt(r, pos, t, value, o, now)
+	t, ok := r.triggers[pos]
+	if !ok || t.dispatch.DispatchSeq != d.DispatchSeq {
+		return nil
 	}
+	if t.deferral.Trigger.Kind == worker.TriggerHITL {
+		if ok, err := e.answered(ctx, r, pos); err != nil || !ok {
+			return err
+		}
+	}
+	e.fireAt(r, pos, t, value, o, now)
+	return nil
 }
 
 func (e *Engine) fireAt(r *run, pos int, t trigger, value []byte, o *outcome, now time.Time) {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/jinja"
 	"github.com/gustflow/gust/internal/worker"
 	"github.com/gustflow/gust/internal/worker/serde"
@@ -56,7 +55,7 @@ func (h hitl) Execute(_ context.Context, t *taskrunner.Task) (*taskrunner.Result
 			return nil, fmt.Errorf("nobody answered in time and there are no defaults")
 		}
 		t.Log.Info(fmt.Sprintf("[HITL] Timed out, taking the defaults %v", req.Defaults))
-		return h.complete(t, req, worker.HITLResponse{ChosenOptions: req.Defaults, ParamsInput: req.Params})
+		return h.complete(t, req, worker.HITLResponse{ChosenOptions: req.Defaults, ParamsInput: req.DefaultInput()})
 	}
 	var ev worker.HITLResponse
 	if err := json.Unmarshal(t.TriggerEvent, &ev); err != nil {
@@ -98,16 +97,26 @@ func (h hitl) request(t *taskrunner.Task) (*worker.HITLRequest, error) {
 			*dst = b
 		}
 	}
+	if r.Params == nil && len(t.Task.Params) > 0 {
+		ps := map[string]any{}
+		for _, p := range t.Task.Params {
+			schema := p.Schema
+			if len(schema) == 0 {
+				schema = json.RawMessage("{}")
+			}
+			ps[p.Name] = map[string]any{"value": p.Default, "description": p.Description, "schema": schema}
+		}
+		b, err := json.Marshal(ps)
+		if err != nil {
+			return nil, err
+		}
+		r.Params = b
+	}
 	return r, a.Err()
 }
 
 func (h hitl) complete(t *taskrunner.Task, req *worker.HITLRequest, ev worker.HITLResponse) (*taskrunner.Result, error) {
-	for _, c := range ev.ChosenOptions {
-		if !slices.Contains(req.Options, c) {
-			return nil, fmt.Errorf("%q is not one of the options %q", c, req.Options)
-		}
-	}
-	if err := sameKeys(req.Params, ev.ParamsInput); err != nil {
+	if err := req.Check(ev.ChosenOptions, ev.ParamsInput); err != nil {
 		return nil, err
 	}
 	if len(ev.ParamsInput) == 0 {
@@ -145,33 +154,4 @@ func (h hitl) complete(t *taskrunner.Task, req *worker.HITLRequest, ev worker.HI
 		return branchResult(t, ids, value)
 	}
 	return &taskrunner.Result{Value: value}, nil
-}
-
-// sameKeys checks that the input has exactly the keys that were asked for.
-func sameKeys(asked, given json.RawMessage) error {
-	keys := func(raw json.RawMessage) (map[string]json.RawMessage, error) {
-		m := map[string]json.RawMessage{}
-		if len(raw) == 0 || string(raw) == "null" {
-			return m, nil
-		}
-		err := json.Unmarshal(raw, &m)
-		return m, err
-	}
-	a, err := keys(asked)
-	if err != nil {
-		return fmt.Errorf("params: %w", err)
-	}
-	g, err := keys(given)
-	if err != nil {
-		return airflow.Invalid("params_input", "expected a JSON object: %v", err)
-	}
-	same := len(a) == len(g)
-	for k := range a {
-		_, ok := g[k]
-		same = same && ok
-	}
-	if !same {
-		return fmt.Errorf("params_input %s does not match params %s", given, asked)
-	}
-	return nil
 }

@@ -11,4 +11,5 @@ func registerOthers(a *API) {
 	registerEventLogs(a)
 	registerConfig(a)
 	registerJobs(a)
+	registerHITL(a)
 }

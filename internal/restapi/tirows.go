@@ -405,7 +405,7 @@ func parseTIStates(names []string) ([]airflow.TIState, error) {
 			return nil, badState("state", []string{strings.Join(tiStateNames, ", ")})
 		}
 		if n == "awaiting_input" {
-			out = append(out, airflow.TIState(airflow.NumTIStates)) // no instance of Gust is in it
+			out = append(out, airflow.TIState(airflow.NumTIStates)) // waiting for an answer is deferred
 			continue
 		}
 		s, err := airflow.ParseTIState(n)

@@ -15,7 +15,7 @@ import (
 // in the partition of its instance: the only one a worker may write.
 const skAsk = "ASK"
 
-const attrAnswer = "an"
+const attrAnswer = "an" // also that of a request to people
 
 func askKey(k airflow.TaskInstanceKey, id string) kv.Key {
 	return kv.Key{PK: tiPK(k), SK: joinKey(skAsk, id)}

@@ -32,7 +32,7 @@ func Run(t *testing.T, open Open, options ...store.Option) {
 		f    func(*testing.T, *store.Store)
 	}{
 		{"Runs", testRuns}, {"RunState", testRunState}, {"DeleteRun", testDeleteRun}, {"WideRunState", testWideRunState}, {"ChangingWidth", testChangingWidth},
-		{"Lease", testLease}, {"ChunkVersions", testChunkVersions},
+		{"Lease", testLease}, {"ChunkVersions", testChunkVersions}, {"HITL", testHITL},
 		{"Claims", testClaims}, {"ClaimRace", testClaimRace}, {"Fence", testFence}, {"Tries", testTries}, {"XComs", testXComs},
 		{"Dags", testDags}, {"DueDags", testDueDags}, {"Documents", testDocuments}, {"Retention", testRetention}, {"Secrets", testSecrets}, {"Pools", testPools},
 		{"Backfills", testBackfills}, {"Assets", testAssets}, {"Keys", testKeys}, {"Requests", testRequests}, {"NewerFormat", testNewerFormat},
