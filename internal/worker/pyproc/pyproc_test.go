@@ -73,7 +73,7 @@ def lookups(ti):
     c = Connection.get("db")
     return [Variable.get("v", deserialize_json=True)["a"], Variable.get("missing", default="dflt"), c.get_uri(), list(ti.xcom_pull("up"))]
 def slow():
-    try: time.sleep(60)
+    try: print("begun", flush=True); time.sleep(60)
     finally: print("cleaned")
 def pid(): return os.getpid()
 def env(): return sorted(os.environ)
@@ -205,7 +205,12 @@ func TestJobs(t *testing.T) {
 				r.Trust = "bundle"
 				cause := errors.New("cleared by a user")
 				ctx, cancel := context.WithCancelCause(context.Background())
-				time.AfterFunc(300*time.Millisecond, func() { cancel(cause) })
+				go func() { // not before there is something to clean up
+					for !strings.Contains(rec.text(), "begun") {
+						time.Sleep(5 * time.Millisecond)
+					}
+					cancel(cause)
+				}()
 				if _, err := h.Run(ctx, r); !errors.Is(err, cause) {
 					t.Errorf("got %v, want the cause", err)
 				}
