@@ -21,11 +21,16 @@ type billed struct {
 	// sqs are the calls of SQS: sends, receives with a message, deletes.
 	sqs    int
 	worker *engine.Backend
-	batch  int // event messages that arrive together
+	batch  int  // event messages that arrive together
+	warm   bool // one scheduler takes them all
 }
 
 func newBilled(cfg engine.Config, batch int) *billed {
-	m := meterkv.New(memkv.New(memkv.Options{}))
+	return newBilledOn(memkv.Options{}, cfg, batch)
+}
+
+func newBilledOn(o memkv.Options, cfg engine.Config, batch int) *billed {
+	m := meterkv.New(memkv.New(o))
 	b := &billed{Harness: enginetest.NewShared(m, cfg, nil), meter: m, batch: batch}
 	b.worker = engine.NewBackend(b.NewEngine(true), nil, nil, nil)
 	return b
@@ -45,7 +50,9 @@ func (b *billed) work(t *testing.T, value any) (ran int) {
 			}
 			due = due[n:]
 			b.sqs += 2 // receive and delete; sends are counted where they are made
-			b.Engine = b.NewEngine(false)
+			if !b.warm {
+				b.Engine = b.NewEngine(false)
+			}
 			if failed := b.Engine.Handle(ctx, ds); len(failed) > 0 {
 				t.Fatalf("%d messages failed", len(failed))
 			}
@@ -144,4 +151,30 @@ func fan(n int) enginetest.DAG {
 		d.Tasks = append(d.Tasks, enginetest.Task{ID: fmt.Sprintf("t%03d", i)})
 	}
 	return d
+}
+
+// TestReportsOnOutdatedReads: half-price reads of reports may be behind by any
+// number of changes; what they lead to is decided at once all the same, without the
+// minute's tick, which would find it again.
+func TestReportsOnOutdatedReads(t *testing.T) {
+	for _, d := range []enginetest.DAG{enginetest.Chain("chain", 6), fan(12)} {
+		for _, warm := range []bool{false, true} {
+			for lag := range 8 {
+				b := newBilledOn(memkv.Options{ReadLag: lag}, engine.Config{Parallelism: -1, DefaultPoolSlots: -1}, 4)
+				b.warm = warm
+				register(t, b.Harness, d)
+				b.Engine.Drain(t.Context())
+				run, err := b.Trigger(t.Context(), d.ID, "r")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ran := b.work(t, "x"); ran != len(d.Tasks) {
+					t.Errorf("%s, %d changes behind, warm %v: %d of %d tasks ran", d.ID, lag, warm, ran, len(d.Tasks))
+				}
+				if r, err := b.Store.GetRun(t.Context(), run); err != nil || r.State != airflow.RunSuccess {
+					t.Errorf("%s, %d changes behind, warm %v: the run is %s, %v", d.ID, lag, warm, r.State, err)
+				}
+			}
+		}
+	}
 }

@@ -127,7 +127,7 @@ func (e *Engine) dispatchOf(r *run, pos int) worker.Dispatch {
 			e.route(t, &d)
 		}
 	}
-	if e.wide(r.state) {
+	if e.shared {
 		d.Offer = e.offerOf(r, d)
 	}
 	return d
@@ -157,7 +157,9 @@ func (e *Engine) syncInfo(ctx context.Context, r *run) bool {
 	if infoMatches(e.infoOf(r), h) {
 		return true
 	}
-	info, err := e.store.UpdateRun(ctx, r.key, func(i *airflow.DagRun) error {
+	have := r.known
+	r.known = store.Known[airflow.DagRun]{}
+	info, err := e.store.UpdateRunFrom(ctx, r.key, have, func(i *airflow.DagRun) error {
 		if i.MetaVersion > r.version {
 			return errBehind
 		}

@@ -336,13 +336,15 @@ type run struct {
 	gone     bool // finished and forgotten
 	wake     time.Time
 	stale    bool           // the state must be read again before the next step
+	made     bool           // this process has just created the run: it has no state yet
 	info     airflow.DagRun // last known INFO, for limits and lists
 
 	mu      sync.Mutex
 	graph   *scheduler.Graph
 	state   *scheduler.RunState // nil until loaded
 	version int64
-	encoded [][]byte // chunks as last encoded
+	known   store.Known[airflow.DagRun] // INFO as it was when the state was loaded
+	encoded [][]byte                    // chunks as last encoded
 	// chunks are the versions of those, and seen what the store last had of a wide
 	// run: it outlives the state, so that what did not change is not read again.
 	chunks   []int64

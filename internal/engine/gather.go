@@ -54,7 +54,10 @@ func (e *Engine) offerOf(r *run, d worker.Dispatch) worker.Offer {
 	if c == nil {
 		return worker.Offer{}
 	}
-	o := worker.Offer{TryNumber: c.try, MaxTries: c.maxTries, ExpandedTICount: c.expanded, ClearNumber: c.info.ClearNumber, Scheduled: int64(c.scheduled), Queued: int64(c.queued)}
+	o := worker.Offer{TryNumber: c.try, MaxTries: c.maxTries, ExpandedTICount: c.expanded, ClearNumber: c.info.ClearNumber, Scheduled: int64(c.scheduled), Queued: int64(c.queued), Wide: e.wide(r.state)}
+	if h := r.state.Header; h.DagHash != "" && h.DagHash != e.infoOf(r).DagHash {
+		o.DagHash, o.DagVersion = h.DagHash, h.DagVersion // INFO follows
+	}
 	if c.info.StartDate != nil {
 		o.StartDate = c.info.StartDate.UnixMicro()
 	}
@@ -75,6 +78,9 @@ func (e *Engine) offered(ctx context.Context, d worker.Dispatch) (*claimable, er
 	if err != nil {
 		return nil, err
 	}
+	if d.Offer.DagHash != "" {
+		info.DagHash, info.DagVersion = d.Offer.DagHash, d.Offer.DagVersion
+	}
 	g, err := e.docs.get(ctx, info.DagHash)
 	if err != nil {
 		return nil, err
@@ -85,7 +91,7 @@ func (e *Engine) offered(ctx context.Context, d worker.Dispatch) (*claimable, er
 		info.StartDate = timePtr(time.UnixMicro(d.Offer.StartDate))
 	}
 	c := &claimable{
-		graph: g, info: info, try: d.Offer.TryNumber, maxTries: d.Offer.MaxTries, expanded: d.Offer.ExpandedTICount, wide: true,
+		graph: g, info: info, try: d.Offer.TryNumber, maxTries: d.Offer.MaxTries, expanded: d.Offer.ExpandedTICount, wide: d.Offer.Wide,
 		scheduled: scheduler.Micros(d.Offer.Scheduled), queued: scheduler.Micros(d.Offer.Queued),
 	}
 	if d.Offer.Upstreams != "" {

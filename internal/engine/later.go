@@ -69,11 +69,12 @@ func (e *Engine) callbacksDue(now time.Time) {
 }
 
 // adopt takes a run that was just created under management.
-func (e *Engine) adopt(ctx context.Context, info airflow.DagRun) {
+func (e *Engine) adopt(ctx context.Context, info airflow.DagRun) *run {
 	r := e.lookup(info)
 	if g, err := e.docs.get(ctx, info.DagHash); err == nil && len(g.DAG.Deadlines) > 0 {
 		e.poke(r) // a deadline may be missed before the run starts
 	}
+	return r
 }
 
 // laterDeadlines lists what is left of the deadlines of a run that this step

@@ -108,7 +108,7 @@ func (m Message) dispatch() worker.Dispatch {
 
 // ReportOf is the message that the row of a dispatch has news.
 func ReportOf(d worker.Dispatch) Message {
-	return Message{Kind: MessageReport, DagID: d.Key.DagID, RunID: d.Key.RunID, TaskID: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq, Wide: d.Offer.Made()}
+	return Message{Kind: MessageReport, DagID: d.Key.DagID, RunID: d.Key.RunID, TaskID: d.Key.TaskID, MapIndex: d.Key.MapIndex, DispatchSeq: d.DispatchSeq, Wide: d.Offer.Wide}
 }
 
 // MaxDelay is how far ahead a message may be sent: what SQS takes.

@@ -266,6 +266,9 @@ func (e *Engine) sweepAll(ctx context.Context) error {
 	}
 	var errs []error
 	for _, info := range page.Runs {
+		if h := e.handling; h != nil && info.State != airflow.RunQueued && h.justMade(store.RunKey{DagID: info.DagID, RunID: info.RunID}) {
+			continue // what has become of it since is on its way
+		}
 		r := e.lookup(info)
 		e.mu.Lock()
 		r.stale = true

@@ -35,7 +35,8 @@ type handling struct {
 	// next tick asks for again, and resent those for which end has sent a message.
 	tries               map[airflow.DagID]int
 	due, ticked, resent map[airflow.DagID]bool
-	backfills           bool // have been read
+	backfills           bool                  // have been read
+	made                map[store.RunKey]bool // runs that the invocation has created
 }
 
 func (e *Engine) noteFailure(err error) {
@@ -60,6 +61,23 @@ func (e *Engine) notePlan(d airflow.DagID, dueOnly bool, err error) {
 		h.plans[d], h.due[d] = err, dueOnly
 		h.mu.Unlock()
 	}
+}
+
+// noteMade says that this invocation has created a run.
+func (e *Engine) noteMade(k store.RunKey) {
+	if h := e.handling; h != nil {
+		h.mu.Lock()
+		h.made[k] = true
+		h.mu.Unlock()
+	}
+}
+
+// justMade reports whether this invocation has created a run, and nothing has gone
+// wrong with it.
+func (h *handling) justMade(k store.RunKey) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.made[k] && h.runs[k] == nil && h.plans[k.DagID] == nil
 }
 
 // noteTicked says that the next tick will ask for a DAG again, as this one does.
@@ -93,7 +111,12 @@ func (e *Engine) Handle(ctx context.Context, ds []Delivery) (failed []int) {
 		return out
 	}
 	rest := e.wideReports(ctx, ds)
-	var want store.Prefetch
+	// What a report leads to is a commit on what was read, or is decided again. Other
+	// messages may rightly lead to nothing, and no write would tell that they were
+	// judged by what is out of date.
+	want := store.Prefetch{Eventually: !slices.ContainsFunc(rest, func(d Delivery) bool {
+		return d.Kind != MessageReport || d.Wide || d.ReceiveCount > 1
+	})}
 	for _, d := range rest {
 		if err := d.Check(); err != nil {
 			if d.newer() {
@@ -190,7 +213,7 @@ func (e *Engine) knowsDag(id airflow.DagID) bool {
 func (e *Engine) begin() *handling {
 	h := &handling{
 		runs: map[store.RunKey]error{}, plans: map[airflow.DagID]error{}, pokes: map[store.RunKey]int{}, tries: map[airflow.DagID]int{},
-		due: map[airflow.DagID]bool{}, ticked: map[airflow.DagID]bool{}, resent: map[airflow.DagID]bool{}, gather: gathered{},
+		due: map[airflow.DagID]bool{}, ticked: map[airflow.DagID]bool{}, resent: map[airflow.DagID]bool{}, gather: gathered{}, made: map[store.RunKey]bool{},
 	}
 	e.handling = h
 	return h
@@ -337,7 +360,7 @@ func (e *Engine) end(ctx context.Context, unfinished bool) {
 		if len(r.mail) > 0 { // its messages come again
 			e.handling.runs[r.key] = fmt.Errorf("%w: no time left", airflow.ErrUnavailable)
 		}
-		r.mail, r.queued, r.starting = nil, false, false
+		r.mail, r.queued, r.starting, r.made = nil, false, false, false
 	}
 	ms = append(ms, e.handling.planAgain(e.utcNow())...)
 	e.ready, e.movedOrder = nil, nil

@@ -27,9 +27,11 @@ type outcome struct {
 	causes      map[string]string // dispatch -> why the control plane ended it
 	// behind: a dispatch spoke that the state in memory does not know: somebody
 	// else committed a step.
-	behind  bool
-	pending []store.PendingEffect
-	marks   []store.PendingEffect // of actions that the step carries out
+	behind bool
+	// accepted counts the reports that changed the state.
+	accepted int
+	pending  []store.PendingEffect
+	marks    []store.PendingEffect // of actions that the step carries out
 	// inputs, facts and granted are kept for the record of the step.
 	inputs  []Input
 	facts   *scheduler.Facts
@@ -53,11 +55,15 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 	ctx = kv.WithLabel(ctx, "engine.step")
 	// A caller that gives up must not leave a commit without its effects.
 	ctx = context.WithoutCancel(ctx)
+	early := ctx
+	if ctx = store.Current(ctx); !onlyReports(mail) {
+		early = ctx
+	}
 	var err error
 	for attempt := 0; attempt < stepAttempts; attempt++ {
 		var o *outcome
 		version := r.version
-		if o, err = e.guarded(ctx, r, mail); err == nil {
+		if o, err = e.guarded(early, r, mail); err == nil {
 			e.recovered(ctx, r)
 			if e.shared && r.state != nil {
 				if serr := e.settle(ctx, r); serr != nil {
@@ -72,6 +78,10 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 		}
 		version = max(version, r.version)
 		e.unload(r)
+		if store.Eventually(early) {
+			early = ctx // whatever it was, what was read may be to blame
+			continue
+		}
 		var refused *refusedAction
 		if errors.As(err, &refused) {
 			// What it did to the state before it gave up is forgotten with the state.
@@ -99,6 +109,20 @@ func (e *Engine) step(ctx context.Context, r *run, mail []Event) error {
 	return err
 }
 
+// onlyReports says that each event is a report to be found in its row: a step that
+// was decided on what is out of date either cannot commit or refuses one of them.
+func onlyReports(mail []Event) bool {
+	for _, ev := range mail {
+		if ev.Dispatch == nil || ev.Report != nil || ev.Core != nil || ev.Action != nil || ev.Start || ev.Fire || ev.Claimed || ev.Value != nil {
+			return false
+		}
+	}
+	return len(mail) > 0
+}
+
+// errOutdated ends an attempt on items that were read eventually.
+var errOutdated = fmt.Errorf("%w: decided on what may be out of date", airflow.ErrConflict)
+
 // started lets a run be started again that an action in the same step has queued
 // once more: INFO, which ends the starting otherwise, says queued all along.
 func (e *Engine) started(r *run, mail []Event) {
@@ -114,6 +138,7 @@ func (e *Engine) started(r *run, mail []Event) {
 // unload forgets the state held in memory: the next step reads the store.
 func (e *Engine) unload(r *run) {
 	r.state, r.encoded, r.chunks, r.version = nil, nil, nil, 0
+	r.known = store.Known[airflow.DagRun]{}
 	r.refreshed = time.Time{}
 	r.triggers = map[int]trigger{}
 	if e.shared {
@@ -137,20 +162,36 @@ func (e *Engine) load(ctx context.Context, r *run, create bool) error {
 }
 
 func (e *Engine) loadState(ctx context.Context, r *run, create bool) error {
-	info, err := e.store.GetRun(ctx, r.key)
-	if err != nil {
-		return fmt.Errorf("run %s: %w", r.key, err)
+	e.mu.Lock()
+	made := create && r.made
+	have := store.CreatedRun(r.info)
+	r.made = r.made && !create
+	e.mu.Unlock()
+	var err error
+	if !made {
+		if have, err = e.store.ReadRun(ctx, r.key); err != nil {
+			return fmt.Errorf("run %s: %w", r.key, err)
+		}
 	}
+	info := have.Value
+	r.known = have
 	e.setInfo(r, info)
 	g, err := e.docs.get(ctx, info.DagHash)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", r.key, err)
 	}
-	stored, err := e.store.LoadRunStateSince(ctx, r.key, r.seen)
-	if err != nil {
-		return fmt.Errorf("run %s: %w", r.key, err)
+	// Whoever has started or deleted a run since it was made has written META: then
+	// the first step cannot be committed, and the run is read.
+	var stored store.RunState
+	if !made {
+		if stored, err = e.store.LoadRunStateSince(ctx, r.key, r.seen); err != nil {
+			return fmt.Errorf("run %s: %w", r.key, err)
+		}
 	}
 	if stored.Deleting {
+		if store.Eventually(ctx) {
+			return errOutdated
+		}
 		if !e.passive { // it may have been cut short
 			if err := e.deleteStored(ctx, r.key); err != nil && !isNotFound(err) {
 				return err
@@ -229,6 +270,10 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if err := e.load(ctx, r, create); err != nil {
 		return nil, err
 	}
+	eventually, base := store.Eventually(ctx), r.version
+	if eventually && r.state == nil {
+		return nil, errOutdated
+	}
 	o := &outcome{causes: map[string]string{}}
 	if r.state == nil { // queued, and nothing to do before it starts
 		if e.infoOf(r).State.Finished() {
@@ -250,6 +295,16 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 			}
 			return nil, err
 		}
+	}
+	if eventually {
+		if o.accepted < len(mail) {
+			return nil, errOutdated
+		}
+		// A pause may be noticed a moment late. Everything else is read as it is.
+		if _, err := e.dagModel(ctx, r.key.DagID); err != nil {
+			return nil, err
+		}
+		ctx = store.Current(ctx)
 	}
 	if o.behind && kept {
 		return nil, fmt.Errorf("run %s: %w: a dispatch reported that this process does not know", r.key, airflow.ErrConflict)
@@ -303,6 +358,9 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	}
 	if err := e.commit(ctx, r, o); err != nil {
 		return nil, err
+	}
+	if eventually && r.version == base {
+		return nil, errOutdated // no write has shown that the state is the current one
 	}
 	if !e.shared {
 		e.slotsFreed(r.key)
@@ -491,6 +549,7 @@ func (e *Engine) applyCore(r *run, rep scheduler.Report, o *outcome, now time.Ti
 		e.log.Debug("report refused", "run", r.key.String(), "task_id", rep.Task, "map_index", rep.MapIndex, "dispatch_seq", rep.DispatchSeq, "refusal", res.Refused)
 		return false
 	}
+	o.accepted++
 	if e.records != nil {
 		c := rep
 		o.inputs = append(o.inputs, Input{Report: &c})

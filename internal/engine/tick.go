@@ -161,6 +161,7 @@ type delayedDag struct {
 // planDag is scheduleDag for a loop: a failure, also a panic, is logged and the
 // DAG planned again later, since nothing else may ever ask for it.
 func (e *Engine) planDag(ctx context.Context, dag airflow.DagID, dueOnly bool) (err error) {
+	ctx = store.Current(ctx)
 	defer func() {
 		if !e.escape {
 			if p := recover(); p != nil {
@@ -201,10 +202,11 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID, dueOnly boo
 		return err
 	}
 	defer l.unlock()
-	m, err := e.store.GetDag(ctx, dag)
+	have, err := e.store.ReadDag(ctx, dag)
 	if isNotFound(err) {
 		return nil
 	}
+	m := have.Value
 	if dueOnly && errors.Is(err, kv.ErrCorrupt) {
 		e.unreadable(store.DagItem(dag), err) // it stays due: other DAGs go on
 		return nil
@@ -228,7 +230,7 @@ func (e *Engine) scheduleDag(ctx context.Context, dag airflow.DagID, dueOnly boo
 			return err
 		}
 		// Of a paused DAG only the dates shown to people are worked out.
-		if err := e.planRuns(ctx, g.DAG, model); err != nil {
+		if err := e.planRuns(ctx, g.DAG, have, model); err != nil {
 			return err
 		}
 		if !model.IsPaused {
@@ -265,7 +267,7 @@ func (e *Engine) planSoon(ctx context.Context, m airflow.DagModel) {
 
 // planRuns creates the DAG's scheduled runs that are due, and keeps the date of the
 // next in its entry.
-func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, model *airflow.DagModel) error {
+func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, have store.Known[airflow.DagModel], model *airflow.DagModel) error {
 	m := *model
 	tt, err := timetable.Parse(dag.Timetable)
 	if err != nil {
@@ -319,7 +321,7 @@ func (e *Engine) planRuns(ctx context.Context, dag *airflow.DAG, model *airflow.
 	if !planChanges(m, plan) {
 		return nil
 	}
-	m, err = e.store.UpdateDag(ctx, dag.DagID, func(m *airflow.DagModel) error {
+	m, err = e.store.UpdateDagFrom(ctx, dag.DagID, have, func(m *airflow.DagModel) error {
 		m.LastAutomatedIntervalStart, m.LastAutomatedIntervalEnd = plan.LastIntervalStart, plan.LastIntervalEnd
 		m.NextDagRunLogicalDate, m.NextDagRunRunAfter = plan.NextLogicalDate, plan.NextRunAfter
 		m.NextDagRunDataIntervalStart, m.NextDagRunDataIntervalEnd = plan.NextIntervalStart, plan.NextIntervalEnd
@@ -355,7 +357,8 @@ func newRun(c scheduler.NewDagRun, m airflow.DagModel, now time.Time, by airflow
 // createRun stores a run and takes it under management. A run that exists
 // already is fine: an earlier, interrupted call made it.
 func (e *Engine) createRun(ctx context.Context, info airflow.DagRun) error {
-	if err := e.store.CreateRun(ctx, info); err != nil {
+	err := e.store.CreateRun(ctx, info)
+	if err != nil {
 		if !errors.Is(err, airflow.ErrAlreadyExists) {
 			return err
 		}
@@ -365,7 +368,13 @@ func (e *Engine) createRun(ctx context.Context, info airflow.DagRun) error {
 		}
 		info = have
 	}
-	e.adopt(ctx, info)
+	r := e.adopt(ctx, info)
+	if err == nil && e.shared {
+		e.mu.Lock()
+		r.made = true
+		e.mu.Unlock()
+		e.noteMade(r.key)
+	}
 	return nil
 }
 

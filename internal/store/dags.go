@@ -32,6 +32,16 @@ func (s *Store) GetDag(ctx context.Context, id airflow.DagID) (airflow.DagModel,
 	return m, err
 }
 
+// ReadDag is GetDag for who may update the DAG.
+func (s *Store) ReadDag(ctx context.Context, id airflow.DagID) (Known[airflow.DagModel], error) {
+	return known[airflow.DagModel](ctx, s, dagKey(id))
+}
+
+// UpdateDagFrom is UpdateDag for who has read the DAG.
+func (s *Store) UpdateDagFrom(ctx context.Context, id airflow.DagID, have Known[airflow.DagModel], change func(*airflow.DagModel) error) (airflow.DagModel, error) {
+	return updateFrom(ctx, s, dagKey(id), have, dagIndex, change)
+}
+
 // CreateDag registers a DAG; ErrAlreadyExists if it is known.
 func (s *Store) CreateDag(ctx context.Context, m airflow.DagModel) error {
 	return s.createDoc(ctx, dagKey(m.DagID), m, dagIndex(m))
@@ -153,9 +163,18 @@ func (s *Store) createDocument(ctx context.Context, hash string, doc []byte) err
 	return nil
 }
 
-// GetDocument returns the content under a hash, or ErrNotFound.
+// GetDocument returns the content under a hash, or ErrNotFound. What a hash names
+// never changes, so it is looked for at half the price first.
 func (s *Store) GetDocument(ctx context.Context, hash string) ([]byte, error) {
-	it, err := s.kv.Get(ctx, docKey(hash, 0), true)
+	doc, err := s.document(ctx, hash, false)
+	if isNotFound(err) {
+		return s.document(ctx, hash, true)
+	}
+	return doc, err
+}
+
+func (s *Store) document(ctx context.Context, hash string, consistent bool) ([]byte, error) {
+	it, err := s.kv.Get(ctx, docKey(hash, 0), consistent)
 	if err != nil {
 		return nil, translate(err)
 	}
@@ -164,7 +183,7 @@ func (s *Store) GetDocument(ctx context.Context, hash string) ([]byte, error) {
 	}
 	doc := append([]byte(nil), it.Bytes(attrDoc)...)
 	for i := 1; i < int(it.Int(attrChunks)); i++ {
-		part, err := s.kv.Get(ctx, docKey(hash, i), true)
+		part, err := s.kv.Get(ctx, docKey(hash, i), consistent)
 		if err != nil {
 			return nil, translate(err)
 		}

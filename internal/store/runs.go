@@ -126,6 +126,19 @@ func (s *Store) GetRun(ctx context.Context, k RunKey) (airflow.DagRun, error) {
 	return r, err
 }
 
+// ReadRun is GetRun for who may update the run.
+func (s *Store) ReadRun(ctx context.Context, k RunKey) (Known[airflow.DagRun], error) {
+	return known[airflow.DagRun](ctx, s, infoKey(k))
+}
+
+// CreatedRun is what is known of a run that CreateRun has just made.
+func CreatedRun(r airflow.DagRun) Known[airflow.DagRun] { return Known[airflow.DagRun]{r, 1} }
+
+// UpdateRunFrom is UpdateRun for who has read or created the run.
+func (s *Store) UpdateRunFrom(ctx context.Context, k RunKey, have Known[airflow.DagRun], change func(*airflow.DagRun) error) (airflow.DagRun, error) {
+	return updateFrom(ctx, s, infoKey(k), have, runIndex, change)
+}
+
 // UpdateRun changes a run's INFO item; see update for conflicts. Identity and
 // run_after must not change.
 func (s *Store) UpdateRun(ctx context.Context, k RunKey, change func(*airflow.DagRun) error) (airflow.DagRun, error) {

@@ -25,8 +25,9 @@ const (
 
 // prefetched are items that were read together ahead of their use.
 type prefetched struct {
-	mu    sync.Mutex
-	items map[kv.Key]*kv.Item // nil: the item does not exist
+	mu         sync.Mutex
+	items      map[kv.Key]*kv.Item // nil: the item does not exist
+	eventually bool
 }
 
 type prefetchKey struct{}
@@ -38,6 +39,10 @@ type Prefetch struct {
 	TIs  []airflow.TaskInstanceKey // rows
 	// Leases are wide runs whose lease is read.
 	Leases []RunKey
+	// Eventually takes half the units for items that may be out of date by a moment.
+	// Only who finds that out, by a conditional write on what was read, may ask for
+	// it; Current leads to the items as they are.
+	Eventually bool
 }
 
 // Prefetch reads items with one request instead of one after the other. Reads
@@ -65,11 +70,11 @@ func (s *Store) Prefetch(ctx context.Context, p Prefetch) (context.Context, erro
 	for _, r := range p.Leases {
 		add(leaseKey(r))
 	}
-	items, err := s.kv.BatchGet(ctx, keys, true)
+	items, err := s.kv.BatchGet(ctx, keys, !p.Eventually)
 	if err != nil {
 		return ctx, translate(err)
 	}
-	pf := &prefetched{items: make(map[kv.Key]*kv.Item, len(keys))}
+	pf := &prefetched{items: make(map[kv.Key]*kv.Item, len(keys)), eventually: p.Eventually}
 	for _, k := range keys {
 		pf.items[k] = nil
 		if it, ok := items[k]; ok {
@@ -79,11 +84,27 @@ func (s *Store) Prefetch(ctx context.Context, p Prefetch) (context.Context, erro
 	return context.WithValue(ctx, prefetchKey{}, pf), nil
 }
 
+// Eventually reports whether reads with a context may take items that were
+// prefetched eventually.
+func Eventually(ctx context.Context) bool {
+	pf, _ := ctx.Value(prefetchKey{}).(*prefetched)
+	return pf != nil && pf.eventually
+}
+
+// Current returns a context with which reads see the store where ctx has items
+// that were prefetched eventually; otherwise ctx.
+func Current(ctx context.Context) context.Context {
+	if !Eventually(ctx) {
+		return ctx
+	}
+	return context.WithValue(ctx, prefetchKey{}, (*prefetched)(nil))
+}
+
 // PrefetchedVersion returns the version of a run's state as it was prefetched, 0
 // if it has none; known is false if it was not prefetched or was read since.
 func (s *Store) PrefetchedVersion(ctx context.Context, k RunKey) (version int64, known bool) {
-	pf, ok := ctx.Value(prefetchKey{}).(*prefetched)
-	if !ok {
+	pf, _ := ctx.Value(prefetchKey{}).(*prefetched)
+	if pf == nil {
 		return 0, false
 	}
 	pf.mu.Lock()
@@ -97,7 +118,7 @@ func (s *Store) PrefetchedVersion(ctx context.Context, k RunKey) (version int64,
 
 // get reads an item, from what was prefetched if it is there.
 func (s *Store) get(ctx context.Context, key kv.Key) (kv.Item, error) {
-	if pf, ok := ctx.Value(prefetchKey{}).(*prefetched); ok {
+	if pf, _ := ctx.Value(prefetchKey{}).(*prefetched); pf != nil {
 		pf.mu.Lock()
 		it, have := pf.items[key]
 		delete(pf.items, key)

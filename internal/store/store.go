@@ -249,18 +249,38 @@ const UpdateAttempts = 16
 // else did meanwhile, starting over on conflict. change may be called several
 // times; its error ends the update. index derives the index entries.
 func update[T any](ctx context.Context, s *Store, key kv.Key, index func(T) map[kv.IndexName]kv.Key, change func(*T) error) (T, error) {
-	var v T
+	return updateFrom(ctx, s, key, Known[T]{}, index, change)
+}
+
+// Known is a document as it was read or created: an update that begins with it
+// need not read it again. The zero value knows nothing. Values are not to be
+// changed, nor what they refer to.
+type Known[T any] struct {
+	Value   T
+	version int64
+}
+
+func known[T any](ctx context.Context, s *Store, key kv.Key) (k Known[T], err error) {
+	it, err := s.getDoc(ctx, key, &k.Value)
+	k.version = it.Int(attrVersion)
+	return k, err
+}
+
+// updateFrom is update for who knows the document; if that is out of date it is
+// read.
+func updateFrom[T any](ctx context.Context, s *Store, key kv.Key, have Known[T], index func(T) map[kv.IndexName]kv.Key, change func(*T) error) (T, error) {
 	for attempt := 0; ; attempt++ {
-		v = *new(T)
-		it, err := s.getDoc(ctx, key, &v)
-		if err != nil {
-			return v, err
+		if attempt > 0 || have.version == 0 {
+			var err error
+			if have, err = known[T](ctx, s, key); err != nil {
+				return have.Value, err
+			}
 		}
+		v, base := have.Value, have.version
 		if err := change(&v); err != nil {
 			return v, err
 		}
-		base := it.Int(attrVersion)
-		err = s.kv.Write(ctx, kv.Put(versioned(key, marshal(v), base+1, index(v)), kv.Eq(attrVersion, kv.Int(base))))
+		err := s.kv.Write(ctx, kv.Put(versioned(key, marshal(v), base+1, index(v)), kv.Eq(attrVersion, kv.Int(base))))
 		if err == nil {
 			return v, nil
 		}

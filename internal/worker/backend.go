@@ -21,7 +21,7 @@ type Dispatch struct {
 	Queue       string `json:"queue,omitempty"`
 	Executor    string `json:"executor,omitempty"`
 	// Offer spares the claim a look at the state of the run, where many schedulers
-	// share a store and the run has very many instances.
+	// share a store.
 	Offer Offer `json:"offer,omitzero"`
 }
 
@@ -37,6 +37,12 @@ type Offer struct {
 	StartDate int64 `json:"start_date,omitempty"`
 	Scheduled int64 `json:"scheduled,omitempty"`
 	Queued    int64 `json:"queued,omitempty"`
+	// Wide says that reports on the run are gathered: it has very many instances.
+	Wide bool `json:"wide,omitempty"`
+	// DagHash and DagVersion are the DAG version that the run was given by the step
+	// which queued the dispatch; empty if INFO had it before.
+	DagHash    string `json:"dag_hash,omitempty"`
+	DagVersion int    `json:"dag_version,omitempty"`
 	// Upstreams is TaskContext.UpstreamMapIndexes as JSON: a Dispatch is compared.
 	Upstreams string `json:"upstreams,omitempty"`
 }

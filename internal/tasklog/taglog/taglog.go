@@ -1,10 +1,11 @@
 // Package taglog writes the logs of tasks as lines of a stream that many tasks
 // share, such as a Lambda function's standard output, which goes to CloudWatch
-// Logs. Each line is a JSON object as in log files (timestamp, level, event,
-// logger) with the tag of its try, by which a reader finds the lines of one. The
+// Logs. Each line is a JSON object as in log files (time, level, event, logger)
+// with the tag of its try, by which a reader finds the lines of one. The
 // first line of a dispatch also names the try: that is where people find the tag.
 // The names in every line would be half of what a small task's log costs. For the
-// same reason the level info and the logger task are left out.
+// same reason the level info and the logger task are left out, and the time is in
+// Unix microseconds ("us"); who looks at a stream by hand has the stream's own.
 //
 // A line is written with one call and nothing is held back, so that the log of a
 // process that is killed ends with its last line.
@@ -17,6 +18,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -144,9 +146,8 @@ func (l *Log) write(b []byte) {
 
 // line renders a record; the result is valid until the next call.
 func (l *Log) line(r tasklog.Record) []byte {
-	b := append(l.buf[:0], `{"timestamp":"`...)
-	b = r.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
-	b = append(b, '"')
+	b := append(l.buf[:0], `{"us":`...)
+	b = strconv.AppendInt(b, r.Time.UnixMicro(), 10)
 	if r.Level != usualLevel {
 		b = append(b, `,"level":`...)
 		b = appendJSON(b, string(r.Level))
@@ -218,7 +219,7 @@ func appendJSON(b []byte, s string) []byte {
 
 // Parse reads a line: its entry, without the keys of the try, and the ID of its
 // tag. ok is false for lines that carry none, such as those of the platform. Lines
-// of versions that named the try in every line are read too.
+// of versions that named the try, or spelt out the time, in every line are read too.
 func Parse(line []byte) (e tasklog.Entry, id string, ok bool) {
 	e = tasklog.ParseLine(bytes.TrimRight(line, "\r\n"))
 	take := func(name string, dst any) bool {
@@ -239,6 +240,10 @@ func Parse(line []byte) (e tasklog.Entry, id string, ok bool) {
 	}
 	switch {
 	case ok:
+		var us int64
+		if e.Timestamp == "" && take("us", &us) {
+			e.Timestamp = time.UnixMicro(us).UTC().Format("2006-01-02T15:04:05.000000Z")
+		}
 		if e.Level == "" {
 			e.Level = string(usualLevel)
 		}

@@ -30,17 +30,19 @@ func TestLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const start = `{"timestamp":"2026-03-01T12:00:00.123456Z","event":"{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond","logger":"task.stdout",`
+	const at = `"timestamp":"2026-03-01T12:00:00.123456Z"`
+	const start = `{"us":1772366400123456,"event":"{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond","logger":"task.stdout",`
 	const names = `"dag_id":"d","run_id":"r\"1","task_id":"g.t","map_index":3,"try_number":2`
 	want := start + names + `,"tag":"Z_CL3SBpAG4"}` + "\n" + start + `"tag":"Z_CL3SBpAG4"}` + "\n"
 	if b.String() != want {
 		t.Fatalf("lines:\n%s\nwant\n%s", b.String(), want)
 	}
 	lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
-	earlier := []byte(strings.Replace(start, `"event"`, `"level":"info","event"`, 1) + names + "}\n")
-	for _, line := range [][]byte{lines[0], lines[1], earlier} {
+	spelt := strings.Replace(start, `"us":1772366400123456`, at, 1)
+	earlier := []byte(strings.Replace(spelt, `"event"`, `"level":"info","event"`, 1) + names + "}\n")
+	for _, line := range [][]byte{lines[0], lines[1], []byte(spelt + `"tag":"Z_CL3SBpAG4"}`), earlier} {
 		e, id, ok := Parse(line)
-		if !ok || id != tag.ID() || e.Event != "{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond" || e.Level != "info" || e.Logger != "task.stdout" || e.Extra != nil {
+		if !ok || e.Timestamp != "2026-03-01T12:00:00.123456Z" || id != tag.ID() || e.Event != "{\"dag_id\":\"other\",\"tag\":\"x\"} ü\nsecond" || e.Level != "info" || e.Logger != "task.stdout" || e.Extra != nil {
 			t.Errorf("Parse(%s): %+v %q %v", line, e, id, ok)
 		}
 	}
