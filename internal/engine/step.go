@@ -359,11 +359,11 @@ func (e *Engine) attempt(ctx context.Context, r *run, mail []Event) (*outcome, e
 	if err := e.commit(ctx, r, o); err != nil {
 		return nil, err
 	}
-	if eventually && r.version == base {
-		return nil, errOutdated // no write has shown that the state is the current one
-	}
 	if !e.shared {
 		e.slotsFreed(r.key)
+	}
+	if eventually && r.version == base {
+		return nil, errOutdated // no write has shown that the state is the current one
 	}
 	e.record(r, before, mail, o, now)
 	e.tell(r, state, o, now)
