@@ -360,10 +360,11 @@ func (w *work) removeRun(ctx context.Context, r airflow.DagRun) error {
 			return err
 		}
 	}
-	if err := w.Runs.DeleteRun(ctx, keyOf(r)); err != nil && !errors.Is(err, airflow.ErrNotFound) {
-		return err
+	err := w.Runs.DeleteRun(ctx, keyOf(r))
+	if errors.Is(err, airflow.ErrNotFound) || errors.Is(err, airflow.ErrNotAllowed) {
+		return nil // gone; or an instance outlives it, and it goes another time: the others must not wait for it
 	}
-	return nil
+	return err
 }
 
 // taskLogs removes log files by the date they were last written.

@@ -104,6 +104,7 @@ func TestPlanDocuments(t *testing.T) {
 type engine struct {
 	s    *store.Store
 	fail error
+	only airflow.RunID // fails for this run only; "" = for all
 }
 
 func (e engine) TaskInstances(_ context.Context, k store.RunKey) ([]airflow.TaskInstance, error) {
@@ -112,7 +113,7 @@ func (e engine) TaskInstances(_ context.Context, k store.RunKey) ([]airflow.Task
 }
 
 func (e engine) DeleteRun(ctx context.Context, k store.RunKey) error {
-	if e.fail != nil {
+	if e.fail != nil && (e.only == "" || e.only == k.RunID) {
 		return e.fail
 	}
 	r, err := e.s.GetRun(ctx, k)
@@ -269,6 +270,21 @@ func TestCleanStopsAndGoesOn(t *testing.T) {
 	h.c.Runs = engine{s: h.s, fail: errors.New("no store")}
 	if _, err := h.c.Clean(t.Context(), before(daysAgo(30))); err == nil {
 		t.Error("an error was lost")
+	}
+	h.c.Runs = engine{s: h.s}
+	h.clean(before(daysAgo(30)))
+	if h.runs() != "" {
+		t.Errorf("left: %s", h.runs())
+	}
+}
+
+// TestCleanGoesOnPastRunsThatMayNotGo: an instance may outlive its run.
+func TestCleanGoesOnPastRunsThatMayNotGo(t *testing.T) {
+	h := newHome(t, run("a", 90, airflow.RunSuccess, airflow.RunTypeManual), run("b", 89, airflow.RunSuccess, airflow.RunTypeManual))
+	h.c.Runs = engine{s: h.s, fail: airflow.ErrNotAllowed, only: "a"}
+	h.clean(before(daysAgo(30)))
+	if h.runs() != "a" {
+		t.Errorf("left: %s", h.runs())
 	}
 	h.c.Runs = engine{s: h.s}
 	h.clean(before(daysAgo(30)))
