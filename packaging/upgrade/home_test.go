@@ -25,7 +25,8 @@ var writeHome = flag.String("write-home", "", "write the home that the earlier v
 // dagFiles: run r of upgrade is a chain with a mapped task, a retry, a pool and
 // secrets between two gates; daily is backfilled, one run at a time. Whoever waits
 // at a gate holds no worker. printenv, because variables in DAG files are replaced when
-// they are read, and the gates of a stored home are elsewhere.
+// they are read, and the gates of a stored home are elsewhere. The sensors' timeout
+// is thirty years: a stored home is as old as it is.
 const dagFiles = `default:
   start_date: 2025-01-01
   is_paused_upon_creation: false
@@ -40,14 +41,14 @@ upgrade:
       partial: {bash_command: echo $A}
       expand: {env: [{A: "1"}, {A: "2"}, {A: "3"}]}
       dependencies: [first]
-    - {task_id: gate_one, operator: airflow.providers.standard.sensors.bash.BashSensor, bash_command: 'test -e "$(printenv UPGRADE_GATES)/one"', mode: reschedule, poke_interval: 1, timeout: 3600, dependencies: [mapped]}
+    - {task_id: gate_one, operator: airflow.providers.standard.sensors.bash.BashSensor, bash_command: 'test -e "$(printenv UPGRADE_GATES)/one"', mode: reschedule, poke_interval: 1, timeout: 1000000000, dependencies: [mapped]}
     - {task_id: flaky, operator: airflow.providers.standard.operators.bash.BashOperator, bash_command: 'test -e "$(printenv UPGRADE_GATES)/one"', dependencies: [first]}
     - task_id: pooled
       operator: airflow.providers.standard.operators.bash.BashOperator
       bash_command: "echo [{{ ti.xcom_pull(task_ids='first') }} {{ var.value.region }} {{ conn.db.password }}]"
       pool: narrow
       dependencies: [gate_one, flaky]
-    - {task_id: gate_two, operator: airflow.providers.standard.sensors.bash.BashSensor, bash_command: 'test -e "$(printenv UPGRADE_GATES)/two"', mode: reschedule, poke_interval: 1, timeout: 3600, dependencies: [pooled]}
+    - {task_id: gate_two, operator: airflow.providers.standard.sensors.bash.BashSensor, bash_command: 'test -e "$(printenv UPGRADE_GATES)/two"', mode: reschedule, poke_interval: 1, timeout: 1000000000, dependencies: [pooled]}
     - {task_id: last, operator: airflow.providers.standard.operators.bash.BashOperator, bash_command: "echo [{{ ti.xcom_pull(task_ids='pooled') }}]", outlets: [{__type__: airflow.sdk.Asset, name: report, uri: "s3://report"}], dependencies: [gate_two]}
 
 daily:
@@ -56,7 +57,7 @@ daily:
   end_date: 2025-01-05
   max_active_runs: 1
   tasks:
-    - {task_id: gate_one, operator: airflow.providers.standard.sensors.bash.BashSensor, bash_command: 'test -e "$(printenv UPGRADE_GATES)/one"', mode: reschedule, poke_interval: 1, timeout: 3600}
+    - {task_id: gate_one, operator: airflow.providers.standard.sensors.bash.BashSensor, bash_command: 'test -e "$(printenv UPGRADE_GATES)/one"', mode: reschedule, poke_interval: 1, timeout: 1000000000}
     - {task_id: done, operator: airflow.providers.standard.operators.bash.BashOperator, bash_command: "echo {{ ds }}", dependencies: [gate_one]}
 
 after_report:
