@@ -514,10 +514,7 @@ func (r *Request) history(t *tiRow) ([]TaskInstanceHistoryResponse, error) {
 		if err != nil {
 			return err
 		}
-		out = append(out, TaskInstanceHistoryResponse{
-			v.TaskID, v.DagID, v.DagRunID, v.MapIndex, v.StartDate, v.EndDate, v.Duration, v.State, v.TryNumber, v.MaxTries, v.TaskDisplayName, v.DagDisplayName, v.Hostname,
-			v.Unixname, v.Pool, v.PoolSlots, v.Queue, v.PriorityWeight, v.Operator, v.OperatorName, v.QueuedWhen, v.ScheduledWhen, v.PID, v.Executor, v.ExecutorConfig, v.DagVersion,
-		})
+		out = append(out, v.TaskInstanceHistoryResponse)
 		return nil
 	}
 	past := func(a store.Attempt) error {

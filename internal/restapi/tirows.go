@@ -42,42 +42,17 @@ type JobResponse struct {
 	DagDisplayName  *string `json:"dag_display_name"`
 }
 
-// TaskInstanceResponse is a task instance.
+// TaskInstanceResponse is a task instance: its present try, and what it has once.
 type TaskInstanceResponse struct {
+	TaskInstanceHistoryResponse
 	ID               string                     `json:"id"`
-	TaskID           string                     `json:"task_id"`
-	DagID            string                     `json:"dag_id"`
-	DagRunID         string                     `json:"dag_run_id"`
-	MapIndex         int                        `json:"map_index"`
 	LogicalDate      *Time                      `json:"logical_date"`
 	RunAfter         Time                       `json:"run_after"`
-	StartDate        *Time                      `json:"start_date"`
-	EndDate          *Time                      `json:"end_date"`
-	Duration         *float64                   `json:"duration"`
-	State            *string                    `json:"state"`
-	TryNumber        int                        `json:"try_number"`
-	MaxTries         int                        `json:"max_tries"`
-	TaskDisplayName  string                     `json:"task_display_name"`
-	DagDisplayName   string                     `json:"dag_display_name"`
-	Hostname         *string                    `json:"hostname"`
-	Unixname         *string                    `json:"unixname"`
-	Pool             string                     `json:"pool"`
-	PoolSlots        int                        `json:"pool_slots"`
-	Queue            *string                    `json:"queue"`
-	PriorityWeight   *int64                     `json:"priority_weight"`
-	Operator         *string                    `json:"operator"`
-	OperatorName     *string                    `json:"operator_name"`
-	QueuedWhen       *Time                      `json:"queued_when"`
-	ScheduledWhen    *Time                      `json:"scheduled_when"`
-	PID              *int                       `json:"pid"`
-	Executor         *string                    `json:"executor"`
-	ExecutorConfig   string                     `json:"executor_config"`
 	Note             *string                    `json:"note"`
 	RenderedMapIndex *string                    `json:"rendered_map_index"`
 	RenderedFields   map[string]json.RawMessage `json:"rendered_fields"`
 	Trigger          *TriggerResponse           `json:"trigger"`
 	TriggererJob     *JobResponse               `json:"triggerer_job"`
-	DagVersion       *DagVersionResponse        `json:"dag_version"`
 }
 
 // tiRow is one instance in a list.
@@ -237,12 +212,15 @@ func (ms *models) taskInstance(t *tiRow, note string) (TaskInstanceResponse, err
 		return TaskInstanceResponse{}, err
 	}
 	out := TaskInstanceResponse{
-		ID: uuidOf("task_instance", t.DagID, t.RunID, t.TaskID, t.MapIndex, t.TryNumber, t.MaxTries), TaskID: string(t.TaskID), DagID: string(t.DagID), DagRunID: string(t.RunID), MapIndex: t.MapIndex,
-		LogicalDate: AtPtr(t.run.LogicalDate), RunAfter: At(t.run.RunAfter), StartDate: AtPtr(t.StartDate), EndDate: AtPtr(t.EndDate), Duration: t.Duration,
-		State: stateText(t.State), TryNumber: t.TryNumber, MaxTries: t.MaxTries, TaskDisplayName: string(t.TaskID), DagDisplayName: displayName(m),
-		Hostname: ptrTo(t.Hostname), Unixname: ptrTo(unixname()), Pool: t.Pool, PoolSlots: t.PoolSlots, Queue: ptrTo(orText(t.Queue, "default")), PriorityWeight: &t.PriorityWeight,
-		Operator: orNil(t.Operator), OperatorName: orNil(t.Operator), QueuedWhen: AtPtr(t.QueuedWhen), ScheduledWhen: AtPtr(t.ScheduledWhen), Executor: orNil(t.Executor),
-		ExecutorConfig: "{}", Note: orNil(note), RenderedFields: map[string]json.RawMessage{}, DagVersion: version,
+		ID: uuidOf("task_instance", t.DagID, t.RunID, t.TaskID, t.MapIndex, t.TryNumber, t.MaxTries), LogicalDate: AtPtr(t.run.LogicalDate), RunAfter: At(t.run.RunAfter),
+		Note: orNil(note), RenderedFields: map[string]json.RawMessage{},
+		TaskInstanceHistoryResponse: TaskInstanceHistoryResponse{
+			TaskID: string(t.TaskID), DagID: string(t.DagID), DagRunID: string(t.RunID), MapIndex: t.MapIndex, StartDate: AtPtr(t.StartDate), EndDate: AtPtr(t.EndDate), Duration: t.Duration,
+			State: stateText(t.State), TryNumber: t.TryNumber, MaxTries: t.MaxTries, TaskDisplayName: string(t.TaskID), DagDisplayName: displayName(m),
+			Hostname: ptrTo(t.Hostname), Unixname: ptrTo(unixname()), Pool: t.Pool, PoolSlots: t.PoolSlots, Queue: ptrTo(orText(t.Queue, "default")), PriorityWeight: &t.PriorityWeight,
+			Operator: orNil(t.Operator), OperatorName: orNil(t.Operator), QueuedWhen: AtPtr(t.QueuedWhen), ScheduledWhen: AtPtr(t.ScheduledWhen), Executor: orNil(t.Executor),
+			ExecutorConfig: "{}", DagVersion: version,
+		},
 	}
 	if task := t.task(); task != nil {
 		out.TaskDisplayName = orText(task.DisplayName, string(t.TaskID))
