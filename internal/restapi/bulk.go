@@ -16,14 +16,19 @@ type BulkBody[T any] struct {
 	Actions []BulkAction[T] `json:"actions"`
 }
 
+// bulkMeans are the members of every action of a bulk change.
+type bulkMeans struct {
+	Action               string   `json:"action" enum:"create,update,delete"`
+	ActionOnExistence    string   `json:"action_on_existence" default:"fail" enum:"fail,skip,overwrite"`
+	ActionOnNonExistence string   `json:"action_on_non_existence" default:"fail" enum:"fail,skip"`
+	UpdateMask           []string `json:"update_mask" required:"false" nullable:"true"`
+}
+
 // BulkAction is one action of a bulk change.
 type BulkAction[T any] struct {
 	Closed
-	Action               string          `json:"action" enum:"create,update,delete"`
-	Entities             []bulkEntity[T] `json:"entities"`
-	ActionOnExistence    string          `json:"action_on_existence" default:"fail" enum:"fail,skip,overwrite"`
-	ActionOnNonExistence string          `json:"action_on_non_existence" default:"fail" enum:"fail,skip"`
-	UpdateMask           []string        `json:"update_mask" required:"false" nullable:"true"`
+	bulkMeans
+	Entities []bulkEntity[T] `json:"entities"`
 }
 
 // bulkEntity is a thing, or for a delete its name.
@@ -155,13 +160,9 @@ func (k bulkOf[T]) act(r *Request, act BulkAction[T], there map[string]bool, par
 		if errors.Is(err, airflow.ErrNotFound) { // gone meanwhile
 			err = NotFound("The %s: %s were not found.", k.what, pythonSet([]string{n}))
 		}
-		if err != nil {
-			if err := part.Fail(err); err != nil {
-				return err
-			}
-			continue
+		if err := part.did(n, err, ""); err != nil { // those not there were dealt with above
+			return err
 		}
-		part.Success = append(part.Success, n)
 	}
 	return nil
 }

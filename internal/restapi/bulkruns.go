@@ -3,7 +3,6 @@ package restapi
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 
 	"github.com/gustflow/gust/internal/airflow"
@@ -39,11 +38,8 @@ func (b *bulkRun) schema(d *describer) any {
 // BulkActionRunBody is one action of a bulk change of runs.
 type BulkActionRunBody struct {
 	Closed
-	Action               string    `json:"action" enum:"create,update,delete"`
-	Entities             []bulkRun `json:"entities"`
-	ActionOnExistence    string    `json:"action_on_existence" default:"fail" enum:"fail,skip,overwrite"`
-	ActionOnNonExistence string    `json:"action_on_non_existence" default:"fail" enum:"fail,skip"`
-	UpdateMask           []string  `json:"update_mask" required:"false" nullable:"true"`
+	bulkMeans
+	Entities []bulkRun `json:"entities"`
 }
 
 // BulkBodyRun is a bulk change of runs.
@@ -108,17 +104,9 @@ func bulkDagRuns(r *Request, in *bulkRuns) (BulkResponse, error) {
 			default:
 				_, err = patchOneRun(r, &patchRun{UpdateMask: act.UpdateMask, Body: DAGRunPatchBody{State: e.State, Note: e.Note}})
 			}
-			var known *Error
-			if errors.As(err, &known) && known.Status == http.StatusNotFound && act.ActionOnNonExistence == "skip" {
-				continue
+			if err := part.did(dag+"."+e.DagRunID, err, act.ActionOnNonExistence); err != nil {
+				return out, err
 			}
-			if err != nil {
-				if err := part.Fail(err); err != nil {
-					return out, err
-				}
-				continue
-			}
-			part.Success = append(part.Success, dag+"."+e.DagRunID)
 		}
 	}
 	return out, nil

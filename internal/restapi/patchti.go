@@ -310,14 +310,25 @@ func (b *BulkActionResponse) Fail(err error) error {
 	return nil
 }
 
+// did records what became of one entity of an action; those not found are left out
+// if that is what the action wants ("skip").
+func (b *BulkActionResponse) did(name string, err error, onNonExistence string) error {
+	var known *Error
+	switch {
+	case err == nil:
+		b.Success = append(b.Success, name)
+		return nil
+	case errors.As(err, &known) && known.Status == http.StatusNotFound && onNonExistence == "skip":
+		return nil
+	}
+	return b.Fail(err)
+}
+
 // BulkActionTIBody is one action of a bulk change of instances.
 type BulkActionTIBody struct {
 	Closed
-	Action               string   `json:"action" enum:"create,update,delete"`
-	Entities             []bulkTI `json:"entities"`
-	ActionOnExistence    string   `json:"action_on_existence" default:"fail" enum:"fail,skip,overwrite"`
-	ActionOnNonExistence string   `json:"action_on_non_existence" default:"fail" enum:"fail,skip"`
-	UpdateMask           []string `json:"update_mask" required:"false" nullable:"true"`
+	bulkMeans
+	Entities []bulkTI `json:"entities"`
 }
 
 // bulkTI is an instance, or for a delete a task id.
@@ -374,36 +385,16 @@ func bulkTaskInstances(r *Request, in *bulkTIs) (BulkResponse, error) {
 			}
 			r.path, r.dag = map[string]string{"dag_id": dag, "dag_run_id": run, "task_id": e.TaskID}, nil
 			name := fmt.Sprintf("%s.%s.%s[%d]", dag, run, e.TaskID, mapIndexOr(e.MapIndex))
-			err := r.mayChange()
+			err := r.mayDo(auth.Edit)
 			if err == nil {
 				_, err = r.patchTask(e.TaskID, e.MapIndex, e.PatchTaskInstanceBody, act.UpdateMask, false)
 			}
-			var known *Error
-			if errors.As(err, &known) && known.Status == http.StatusNotFound && act.ActionOnNonExistence == "skip" {
-				continue
+			if err := part.did(name, err, act.ActionOnNonExistence); err != nil {
+				return out, err
 			}
-			if err != nil {
-				if err := part.Fail(err); err != nil {
-					return out, err
-				}
-				continue
-			}
-			part.Success = append(part.Success, name)
 		}
 	}
 	return out, nil
-}
-
-// mayChange checks the permission on the DAG that an entity of a bulk change names.
-func (r *Request) mayChange() error {
-	m, err := r.mustDag()
-	if err != nil {
-		return err
-	}
-	if !r.May(m) {
-		return Errorf(http.StatusForbidden, "Forbidden")
-	}
-	return nil
 }
 
 func mapIndexOr(n *int) int {
