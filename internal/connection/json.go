@@ -9,9 +9,9 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/gustflow/gust/internal/airflow"
+	"github.com/gustflow/gust/internal/pyrepr"
 )
 
 // field is one member of a JSON object, in order.
@@ -114,7 +114,7 @@ func dump(b *strings.Builder, v any) {
 		}
 		b.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
 	case string:
-		dumpString(b, v)
+		pyrepr.WriteJSON(b, v)
 	case []any:
 		b.WriteByte('[')
 		for i, e := range v {
@@ -130,7 +130,7 @@ func dump(b *strings.Builder, v any) {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			dumpString(b, f.key)
+			pyrepr.WriteJSON(b, f.key)
 			b.WriteString(": ")
 			dump(b, f.value)
 		}
@@ -147,37 +147,8 @@ func dump(b *strings.Builder, v any) {
 		}
 		dump(b, fields)
 	default:
-		dumpString(b, fmt.Sprint(v)) // dates and the like of YAML
+		pyrepr.WriteJSON(b, fmt.Sprint(v)) // dates and the like of YAML
 	}
-}
-
-func dumpString(b *strings.Builder, s string) {
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r == '\b':
-			b.WriteString(`\b`)
-		case r == '\f':
-			b.WriteString(`\f`)
-		case r >= 0x20 && r < 0x7f:
-			b.WriteRune(r)
-		case r > 0xffff:
-			hi, lo := utf16.EncodeRune(r)
-			fmt.Fprintf(b, `\u%04x\u%04x`, hi, lo)
-		default:
-			fmt.Fprintf(b, `\u%04x`, r)
-		}
-	}
-	b.WriteByte('"')
 }
 
 // CheckExtra reports an extra that is neither empty nor a JSON object.

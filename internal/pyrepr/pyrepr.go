@@ -1,6 +1,6 @@
-// Package pyrepr writes Python's repr of texts, bytes and floats, the part that
-// templates, DAG files and logs share. Containers are up to the packages that have
-// them.
+// Package pyrepr writes Python's repr of texts, bytes and floats, and texts as its
+// json.dumps does: the part that templates, DAG files, logs and the API share.
+// Containers are up to the packages that have them.
 package pyrepr
 
 import (
@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -84,6 +85,36 @@ func Str(s string) string {
 	}
 	b.WriteByte(quote)
 	return b.String()
+}
+
+// WriteJSON writes a text as Python's json.dumps does, in ASCII.
+func WriteJSON(b *strings.Builder, s string) {
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == '\b':
+			b.WriteString(`\b`)
+		case r == '\f':
+			b.WriteString(`\f`)
+		case r >= 0x20 && r < 0x7f:
+			b.WriteRune(r)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			fmt.Fprintf(b, `\u%04x\u%04x`, hi, lo)
+		default:
+			fmt.Fprintf(b, `\u%04x`, r)
+		}
+	}
+	b.WriteByte('"')
 }
 
 // Bytes is repr() of bytes.

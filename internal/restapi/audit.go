@@ -8,13 +8,13 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/google/uuid"
 
 	"github.com/gustflow/gust/internal/airflow"
 	"github.com/gustflow/gust/internal/auth"
 	"github.com/gustflow/gust/internal/mask"
+	"github.com/gustflow/gust/internal/pyrepr"
 	"github.com/gustflow/gust/internal/store"
 )
 
@@ -200,7 +200,7 @@ func pythonJSON(b *strings.Builder, raw json.RawMessage) {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			pythonText(b, k)
+			pyrepr.WriteJSON(b, k)
 			b.WriteString(": ")
 			pythonJSON(b, vals[k])
 		}
@@ -219,37 +219,8 @@ func pythonJSON(b *strings.Builder, raw json.RawMessage) {
 	case isKind(raw, '"'):
 		var s string
 		_ = json.Unmarshal(raw, &s)
-		pythonText(b, s)
+		pyrepr.WriteJSON(b, s)
 	default:
 		b.Write(raw)
 	}
-}
-
-func pythonText(b *strings.Builder, s string) {
-	b.WriteByte('"')
-	for _, c := range s {
-		switch {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(c)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\r':
-			b.WriteString(`\r`)
-		case c == '\t':
-			b.WriteString(`\t`)
-		case c == '\b':
-			b.WriteString(`\b`)
-		case c == '\f':
-			b.WriteString(`\f`)
-		case c < 0x20 || c > 0x7e && c <= 0xffff:
-			fmt.Fprintf(b, `\u%04x`, c)
-		case c > 0xffff:
-			hi, lo := utf16.EncodeRune(c)
-			fmt.Fprintf(b, `\u%04x\u%04x`, hi, lo)
-		default:
-			b.WriteRune(c)
-		}
-	}
-	b.WriteByte('"')
 }
