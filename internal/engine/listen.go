@@ -191,6 +191,23 @@ func endOf(rs *scheduler.RunState, task int32) lastEnd {
 // PoolSlots counts the slots of a pool by the state of who has them or wants them.
 type PoolSlots struct{ Queued, Running, Deferred, Scheduled int }
 
+// add counts the slots of an instance, if its state is one of those counted.
+func (p *PoolSlots) add(state airflow.TIState, slots int) bool {
+	switch state {
+	case airflow.TIQueued:
+		p.Queued += slots
+	case airflow.TIRunning:
+		p.Running += slots
+	case airflow.TIDeferred:
+		p.Deferred += slots
+	case airflow.TIScheduled:
+		p.Scheduled += slots
+	default:
+		return false
+	}
+	return true
+}
+
 // Load is what the unfinished runs known to this process amount to.
 type Load struct {
 	RunningDagRuns int
@@ -235,16 +252,7 @@ func (l *Load) count(g *scheduler.Graph, rs *scheduler.RunState) {
 		}
 		t := g.Tasks[ti.Task].Task
 		p := l.Pools[t.Pool]
-		switch ti.State {
-		case airflow.TIQueued:
-			p.Queued += t.PoolSlots
-		case airflow.TIRunning:
-			p.Running += t.PoolSlots
-		case airflow.TIDeferred:
-			p.Deferred += t.PoolSlots
-		case airflow.TIScheduled:
-			p.Scheduled += t.PoolSlots
-		}
+		p.add(ti.State, t.PoolSlots)
 		l.Pools[t.Pool] = p
 	}
 }

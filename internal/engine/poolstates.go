@@ -6,18 +6,14 @@ import (
 	"github.com/gustflow/gust/internal/airflow"
 )
 
-// PoolStates are the slots of a pool that instances in each state take, or will
-// take (scheduled).
-type PoolStates struct{ Running, Queued, Scheduled, Deferred int }
-
 // PoolStates counts the slots of the pools by the states of the instances of all
 // running runs. It reads each of those runs, and the rows of queued instances.
-func (e *Engine) PoolStates(ctx context.Context) (map[string]PoolStates, error) {
+func (e *Engine) PoolStates(ctx context.Context) (map[string]PoolSlots, error) {
 	active, err := e.lists.ListActiveRuns(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]PoolStates{}
+	out := map[string]PoolSlots{}
 	for _, info := range active {
 		if info.State != airflow.RunRunning { // nothing of it takes a slot yet
 			continue
@@ -39,16 +35,7 @@ func (e *Engine) PoolStates(ctx context.Context) (map[string]PoolStates, error) 
 				continue
 			}
 			p := out[t.Pool]
-			switch c.State {
-			case airflow.TIRunning:
-				p.Running += t.PoolSlots
-			case airflow.TIQueued:
-				p.Queued += t.PoolSlots
-			case airflow.TIScheduled:
-				p.Scheduled += t.PoolSlots
-			case airflow.TIDeferred:
-				p.Deferred += t.PoolSlots
-			default:
+			if !p.add(c.State, t.PoolSlots) {
 				continue
 			}
 			out[t.Pool] = p

@@ -130,7 +130,7 @@ func (b *PoolBody) pool() airflow.Pool {
 	return p
 }
 
-func poolResponse(p airflow.Pool, s engine.PoolStates) PoolResponse {
+func poolResponse(p airflow.Pool, s engine.PoolSlots) PoolResponse {
 	out := PoolResponse{
 		Name: p.Name, Slots: p.Slots, Description: orNil(p.Description), IncludeDeferred: p.IncludeDeferred,
 		OccupiedSlots: s.Running + s.Queued, RunningSlots: s.Running, QueuedSlots: s.Queued, ScheduledSlots: s.Scheduled, DeferredSlots: s.Deferred,
